@@ -1,1 +1,41 @@
-//! Placeholder opening.
+//! The contract of the mesh: generated types, and what every side needs to speak them well.
+//! Knows no service and no storage.
+
+mod generated {
+    #![allow(
+        clippy::pedantic,
+        clippy::large_enum_variant,
+        clippy::doc_lazy_continuation,
+        rustdoc::all,
+        reason = "generated code"
+    )]
+    include!(concat!(env!("OUT_DIR"), "/agentic.rs"));
+}
+
+pub use generated::agentic::{
+    deployment::v1 as deployment, e2e::v1 as e2e, error::v1 as error_reason,
+    integration::v1 as integration, orchestrator::v1 as orchestrator, scaffold::v1 as scaffold,
+    task::v1 as task, validation::v1 as validation,
+};
+
+pub mod agent;
+pub mod attributes;
+pub mod client;
+pub mod error;
+pub mod id;
+pub mod json;
+pub mod parse;
+pub mod trace;
+pub mod wire_time;
+
+/// The compiled contract, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Largest message that a server takes: 1 MiB (contract.md, "Bounds"), with room for framing.
+pub const MESSAGE_BYTES: usize = 1024 * 1024 + 4096;
+
+/// Largest message that a client takes: a workflow with the results of all its stages.
+pub const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Largest chunk of an artifact: 64 KiB.
+pub const CHUNK_BYTES: usize = 64 * 1024;

@@ -1,0 +1,194 @@
+//! The one way to call a service of the mesh: keep-alive, deadline, trace context, credential,
+//! and trying again on UNAVAILABLE only.
+
+use std::future::Future;
+use std::time::Duration;
+
+use rand::Rng;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use crate::trace;
+
+/// A channel that adds trace context and credential to every call.
+pub type ClientChannel = InterceptedService<Channel, Outbound>;
+
+/// Deadline of a unary call that names none.
+pub const UNARY_DEADLINE: Duration = Duration::from_secs(20);
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+// Below the 60 s after which common load balancers drop idle connections.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is not a URL that gRPC can use.
+    #[error("{address:?} is not an address such as http://127.0.0.1:50051")]
+    Address {
+        /// What was given.
+        address: String,
+        /// Cause.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// The token has characters that cannot travel in a header.
+    #[error("the token contains characters that cannot be sent")]
+    Token,
+}
+
+/// Adds trace context and, where there is one, a bearer token.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    authorization: Option<MetadataValue<Ascii>>,
+}
+
+impl Interceptor for Outbound {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        trace::inject(request.metadata_mut());
+        if let Some(authorization) = &self.authorization {
+            request
+                .metadata_mut()
+                .insert("authorization", authorization.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A channel that connects at its first call, and again whenever it must.
+pub fn channel(address: &str, token: Option<&str>) -> Result<ClientChannel, ClientError> {
+    let endpoint = Endpoint::from_shared(address.to_owned())
+        .map_err(|source| ClientError::Address {
+            address: address.to_owned(),
+            source,
+        })?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true);
+    with_outbound(endpoint.connect_lazy(), token)
+}
+
+/// Wraps a channel made elsewhere, such as an in-memory one.
+pub fn with_outbound(channel: Channel, token: Option<&str>) -> Result<ClientChannel, ClientError> {
+    let authorization = match token {
+        None => None,
+        Some(token) => {
+            let mut value = MetadataValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| ClientError::Token)?;
+            value.set_sensitive(true);
+            Some(value)
+        }
+    };
+    Ok(InterceptedService::new(channel, Outbound { authorization }))
+}
+
+/// A unary request with its deadline, which the server is told.
+pub fn request<M>(message: M, deadline: Duration) -> Request<M> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+/// How a call is tried again.
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    /// Tries in all.
+    pub attempts: u32,
+    /// First delay; doubled each time, with full jitter.
+    pub initial: Duration,
+    /// Longest delay.
+    pub longest: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            initial: Duration::from_millis(100),
+            longest: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Retry {
+    /// Delay before try number `attempt`, from 1.
+    pub fn delay(&self, attempt: u32) -> Duration {
+        let most = self
+            .initial
+            .saturating_mul(
+                1_u32
+                    .checked_shl(attempt.saturating_sub(1))
+                    .unwrap_or(u32::MAX),
+            )
+            .min(self.longest);
+        most.mul_f64(rand::rng().random::<f64>())
+    }
+}
+
+/// Calls until it is answered by anything but UNAVAILABLE, or the tries run out.
+///
+/// Only for calls that may be made twice: reads, and mutations with a `request_id`.
+pub async fn retry<T, F>(policy: Retry, mut call: impl FnMut() -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    let mut attempt = 1;
+    loop {
+        match call().await {
+            Err(status) if status.code() == Code::Unavailable && attempt < policy.attempts => {
+                tokio::time::sleep(policy.delay(attempt)).await;
+                attempt += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_unavailable_is_tried_again() {
+        let quick = Retry {
+            initial: Duration::from_millis(1),
+            ..Retry::default()
+        };
+        for (code, expected) in [
+            (Code::Unavailable, 5),
+            (Code::Internal, 1),
+            (Code::Aborted, 1),
+        ] {
+            let calls = Cell::new(0);
+            let answer: Result<(), Status> = retry(quick, || {
+                calls.set(calls.get() + 1);
+                async move { Err(Status::new(code, "x")) }
+            })
+            .await;
+            assert_eq!(answer.unwrap_err().code(), code);
+            assert_eq!(calls.get(), expected);
+        }
+    }
+
+    #[test]
+    fn the_delay_is_bounded() {
+        let retry = Retry::default();
+        for attempt in 1..80 {
+            assert!(retry.delay(attempt) <= retry.longest);
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_is_refused_or_kept_as_such() {
+        let refused = channel("not a url", None).unwrap_err().to_string();
+        assert!(refused.contains("http://127.0.0.1:50051"), "{refused}");
+    }
+}
