@@ -1,1 +1,4 @@
 //! Placeholder opening.
+pub mod repository;
+
+pub mod process;

@@ -1,0 +1,183 @@
+//! Finds and ends every descendant of a run: by process group, by parentage, and by a marker in the
+//! environment that also survives `setsid` and daemonising. A process that clears its environment and
+//! detaches between two looks escapes; sandbox tiers close that gap.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::environment::MARKER_VARIABLE;
+
+/// How long killed processes may take to disappear; the kernel frees memory and files meanwhile.
+const DISAPPEAR_WITHIN: Duration = Duration::from_secs(10);
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// A process, told apart from a later one with the same number by when it started.
+type Identity = (i32, u64);
+
+/// The processes of one run.
+#[derive(Debug, Clone)]
+pub(super) struct Tree {
+    leader: i32,
+    marker: String,
+    /// Seen before; parentage is lost when a parent dies, so it is remembered.
+    known: HashSet<Identity>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    parent: i32,
+    group: i32,
+    start: u64,
+}
+
+impl Tree {
+    pub(super) fn new(leader: u32, marker: String) -> Self {
+        Self {
+            leader: leader.cast_signed(),
+            marker,
+            known: HashSet::new(),
+        }
+    }
+
+    /// Every living process of the run.
+    pub(super) fn members(&mut self) -> Vec<Pid> {
+        let table = process_table();
+        let own = std::process::id().cast_signed();
+        let mut found: HashSet<i32> = table
+            .iter()
+            .filter(|(pid, entry)| {
+                **pid == self.leader
+                    || entry.group == self.leader
+                    || self.known.contains(&(**pid, entry.start))
+                    || is_marked(**pid, &self.marker)
+            })
+            .map(|(pid, _)| *pid)
+            .collect();
+        loop {
+            let children: Vec<i32> = table
+                .iter()
+                .filter(|(pid, entry)| found.contains(&entry.parent) && !found.contains(pid))
+                .map(|(pid, _)| *pid)
+                .collect();
+            if children.is_empty() {
+                break;
+            }
+            found.extend(children);
+        }
+        found.remove(&own);
+        self.known = found
+            .iter()
+            .filter_map(|pid| Some((*pid, table.get(pid)?.start)))
+            .collect();
+        found.into_iter().map(Pid::from_raw).collect()
+    }
+
+    /// Sends a signal to every member and says how many there were.
+    pub(super) fn signal(&mut self, signal: Signal) -> usize {
+        let members = self.members();
+        for member in &members {
+            // Gone meanwhile, or not ours to signal: the next look tells.
+            let _ = kill(*member, signal);
+        }
+        members.len()
+    }
+
+    /// Waits until every member is gone by itself.
+    pub(super) async fn gone(&mut self) {
+        while !self.members().is_empty() {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Asks, waits for `grace`, then forces until nothing is left.
+    pub(super) async fn end(&mut self, grace: Duration) {
+        if !grace.is_zero() {
+            self.signal(Signal::SIGTERM);
+            // A stopped process would never see the request.
+            self.signal(Signal::SIGCONT);
+            if tokio::time::timeout(grace, self.gone()).await.is_ok() {
+                return;
+            }
+        }
+        let forced = Instant::now();
+        while self.signal(Signal::SIGKILL) > 0 {
+            if forced.elapsed() > DISAPPEAR_WITHIN {
+                tracing::error!(leader = self.leader, "processes survive SIGKILL");
+                return;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Forces at once, for when nobody can wait: what is left after the first blow is hunted down by a thread.
+    pub(super) fn end_now(mut self) {
+        if self.signal(Signal::SIGKILL) == 0 {
+            return;
+        }
+        let hunt = move || {
+            let forced = Instant::now();
+            while self.signal(Signal::SIGKILL) > 0 && forced.elapsed() < DISAPPEAR_WITHIN {
+                std::thread::sleep(POLL);
+            }
+        };
+        if let Err(error) = std::thread::Builder::new()
+            .name("process-tree-end".into())
+            .spawn(hunt)
+        {
+            tracing::error!(%error, "cannot follow up on a killed process tree");
+        }
+    }
+}
+
+/// Every process of the machine that is not a zombie. Empty where there is no `/proc`.
+fn process_table() -> HashMap<i32, Entry> {
+    let Ok(folder) = fs::read_dir("/proc") else {
+        return HashMap::new();
+    };
+    folder
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: i32| Some((pid, stat(pid)?)))
+        .collect()
+}
+
+/// Reads `/proc/<pid>/stat` (proc(5)); none for zombies, which only wait for their parent.
+fn stat(pid: i32) -> Option<Entry> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    // The command name may contain anything, also parentheses and spaces: fields begin after the last one.
+    let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
+    if matches!(*fields.first()?, "Z" | "X") {
+        return None;
+    }
+    Some(Entry {
+        parent: fields.get(1)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
+        start: fields.get(19)?.parse().ok()?,
+    })
+}
+
+fn is_marked(pid: i32, marker: &str) -> bool {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
+        return false;
+    };
+    environment
+        .split(|byte| *byte == 0)
+        .filter_map(|variable| {
+            variable
+                .strip_prefix(MARKER_VARIABLE.as_bytes())?
+                .strip_prefix(b"=")
+        })
+        .any(|ids| {
+            ids.split(|byte| *byte == b':')
+                .any(|id| id == marker.as_bytes())
+        })
+}
