@@ -1,0 +1,12 @@
+//! Agent runtime against real git repositories, processes and gRPC.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod repository;
