@@ -1,1 +1,10 @@
-//! Placeholder opening.
+//! What every process of the mesh has: configuration, telemetry, a server, health, shutdown.
+//! Knows the contract, and nothing of what any service does.
+
+pub mod config;
+pub mod http_port;
+pub mod server;
+pub mod shutdown;
+pub mod spans;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,223 @@
+//! How every process reads its configuration: flags and `AGENTIC_…` variables, checked once,
+//! before any socket. A wrong one ends the process with code 64 and one sentence.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+
+use contracts::parse::nearest;
+
+/// Exit code for wrong configuration (`EX_USAGE` of sysexits.h).
+pub const EXIT_BAD_CONFIGURATION: u8 = 64;
+
+/// Prefix of our variables.
+pub const PREFIX: &str = "AGENTIC_";
+
+/// Where a process listens and how it stops.
+#[derive(Debug, Clone, Args)]
+pub struct ListenArgs {
+    /// Address for gRPC. Clear text is refused on anything but loopback unless --allow-clear-text.
+    #[arg(long, env = "AGENTIC_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Listen in clear text on addresses that other machines can reach.
+    #[arg(long, env = "AGENTIC_ALLOW_CLEAR_TEXT", default_value_t = false)]
+    pub allow_clear_text: bool,
+    /// How long calls in flight may go on after a stop was asked for.
+    #[arg(long, env = "AGENTIC_SHUTDOWN_GRACE", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub shutdown_grace: Duration,
+    /// Address for /health/live, /health/ready and /metrics. Left out: none (the orchestrator: 127.0.0.1:3000).
+    #[arg(long, env = "AGENTIC_HTTP_LISTEN", value_name = "ADDRESS")]
+    pub http_listen: Option<SocketAddr>,
+    /// Serve gRPC reflection.
+    #[arg(long, env = "AGENTIC_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub reflection: bool,
+}
+
+impl ListenArgs {
+    /// The address to listen on, checked.
+    pub fn address(&self, default: SocketAddr) -> Result<SocketAddr, ConfigError> {
+        let address = self.listen.unwrap_or(default);
+        if address.ip().is_loopback() || self.allow_clear_text {
+            Ok(address)
+        } else {
+            Err(ConfigError::ClearText(address))
+        }
+    }
+}
+
+/// Where a process keeps things.
+#[derive(Debug, Clone, Args)]
+pub struct DataArgs {
+    /// Folder for everything that the process keeps.
+    #[arg(long, env = "AGENTIC_DATA", value_name = "FOLDER", default_value_os_t = default_data())]
+    pub data: PathBuf,
+}
+
+/// `$XDG_DATA_HOME/agentic`, else `~/.local/share/agentic`.
+pub fn default_data() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|folder| folder.is_absolute())
+        .or_else(home)
+        .unwrap_or_else(std::env::temp_dir)
+        .join("agentic")
+}
+
+/// Why a configuration is refused. One sentence each.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Other machines could read along.
+    #[error(
+        "will not listen in clear text on {0}, which other machines can reach: \
+         use a loopback address, or --allow-clear-text (AGENTIC_ALLOW_CLEAR_TEXT=true)"
+    )]
+    ClearText(SocketAddr),
+    /// A variable of ours that nobody reads.
+    #[error("{name} is not a setting{}", .nearest.as_ref().map_or(String::new(), |n| format!("; did you mean {n}?")))]
+    UnknownVariable {
+        /// The variable.
+        name: String,
+        /// The nearest one that is known.
+        nearest: Option<String>,
+    },
+    /// A setting whose value cannot be.
+    #[error("{setting}: {problem}")]
+    Invalid {
+        /// Setting.
+        setting: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+}
+
+impl ConfigError {
+    /// A setting whose value cannot be.
+    pub fn invalid(setting: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid {
+            setting: setting.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Reads flags and environment.
+///
+/// On a mistake clap's own sentence is printed and the process ends: 2 for wrong usage of a flag
+/// on the command line is kept for the `agentic` command; services end with 64.
+pub fn parse<P: Parser>() -> P {
+    let command = P::command();
+    let matches = command.clone().try_get_matches().unwrap_or_else(|error| {
+        let code = if error.use_stderr() {
+            i32::from(EXIT_BAD_CONFIGURATION)
+        } else {
+            0
+        };
+        let _ = error.print();
+        std::process::exit(code)
+    });
+    if let Err(error) =
+        refuse_unknown_variables(&command, std::env::vars_os().map(|(name, _)| name))
+    {
+        exit_with(&error);
+    }
+    P::from_arg_matches(&matches).unwrap_or_else(|error| {
+        let _ = error.print();
+        std::process::exit(i32::from(EXIT_BAD_CONFIGURATION))
+    })
+}
+
+/// Prints the one sentence and ends the process with 64.
+#[allow(clippy::print_stderr, reason = "telemetry is not up yet")]
+pub fn exit_with(error: &dyn std::error::Error) -> ! {
+    eprintln!("error: {error}");
+    std::process::exit(i32::from(EXIT_BAD_CONFIGURATION))
+}
+
+/// Refuses variables with our prefix that no setting of the command, or of its subcommands, reads.
+pub fn refuse_unknown_variables(
+    command: &clap::Command,
+    names: impl Iterator<Item = std::ffi::OsString>,
+) -> Result<(), ConfigError> {
+    let known = variables(command);
+    for name in names {
+        let name = name.to_string_lossy();
+        // What a test run requires of its machine is for the test kit only.
+        if name.starts_with(PREFIX)
+            && !name.starts_with("AGENTIC_REQUIRE_")
+            && !known.iter().any(|known| *known == name)
+        {
+            return Err(ConfigError::UnknownVariable {
+                nearest: nearest(&name, known.iter().map(String::as_str)).map(str::to_owned),
+                name: name.into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Every variable that a command or one of its subcommands reads.
+pub fn variables(command: &clap::Command) -> Vec<String> {
+    let mut found: Vec<String> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env())
+        .map(|name| name.to_string_lossy().into_owned())
+        .chain(command.get_subcommands().flat_map(variables))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Example {
+        #[command(flatten)]
+        listen: ListenArgs,
+        #[command(flatten)]
+        data: DataArgs,
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_refused_and_the_nearest_named() {
+        let names = ["PATH", "AGENTIC_DATA", "AGENTIC_LISTNE"]
+            .map(Into::into)
+            .into_iter();
+        let error = refuse_unknown_variables(&Example::command(), names).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "AGENTIC_LISTNE is not a setting; did you mean AGENTIC_LISTEN?"
+        );
+    }
+
+    #[test]
+    fn clear_text_stays_on_loopback() {
+        let read = |arguments: &[&str]| Example::try_parse_from(arguments).unwrap().listen;
+        let default: SocketAddr = "127.0.0.1:50051".parse().unwrap();
+        assert_eq!(read(&["x"]).address(default).unwrap(), default);
+        let open = ["x", "--listen", "0.0.0.0:1"];
+        assert!(read(&open).address(default).is_err());
+        assert!(
+            read(&[&open[..], &["--allow-clear-text"]].concat())
+                .address(default)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn hostile_values_are_refused() {
+        for arguments in [
+            ["x", "--listen", "nowhere"],
+            ["x", "--shutdown-grace", "-1s"],
+        ] {
+            assert!(Example::try_parse_from(arguments).is_err(), "{arguments:?}");
+        }
+    }
+}

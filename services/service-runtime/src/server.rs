@@ -1,0 +1,133 @@
+//! The gRPC server of every process: limits, health, reflection in both versions, spans that
+//! continue the caller's trace, and a shutdown that ends even when a stream does not.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic_health::server::HealthReporter;
+
+use crate::spans::SpanLayer;
+
+// A caller's pings keep its own stream alive; ours find callers that are gone.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+// One watcher is one stream; a proxy in front may multiplex many callers.
+const STREAMS_PER_CONNECTION: u32 = 2048;
+
+/// Why a server could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The reflection service does not read our contract.
+    #[error("reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("gRPC transport")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Binds before anything is served, so that a taken port is known at once.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Bind { address, source })
+}
+
+/// A server that is being put together.
+pub struct Server {
+    routes: RoutesBuilder,
+    health: HealthReporter,
+    reflection: bool,
+}
+
+impl Server {
+    /// A server with health and reflection.
+    pub fn new(reflection: bool) -> Self {
+        let (health, service) = tonic_health::server::health_reporter();
+        let mut routes = Routes::builder();
+        routes.add_service(service);
+        Self {
+            routes,
+            health,
+            reflection,
+        }
+    }
+
+    /// Adds a service, NOT_SERVING until it is said to serve.
+    pub async fn add<S>(&mut self, service: S)
+    where
+        S: tower::Service<http::Request<Body>, Error = std::convert::Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Response: axum::response::IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.health.set_not_serving::<S>().await;
+        self.routes.add_service(service);
+    }
+
+    /// Says per service whether it serves.
+    pub fn health(&self) -> HealthReporter {
+        self.health.clone()
+    }
+
+    /// Serves until the token is cancelled and every call has ended, or `grace` after the token.
+    pub async fn serve(
+        mut self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+        grace: Duration,
+    ) -> Result<(), ServeError> {
+        if self.reflection {
+            let reflection = || {
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(contracts::DESCRIPTORS)
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            };
+            // grpcurl versions differ in which one they ask for.
+            self.routes.add_service(reflection().build_v1()?);
+            self.routes.add_service(reflection().build_v1alpha()?);
+        }
+        let serving = tonic::transport::Server::builder()
+            .layer(SpanLayer)
+            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .tcp_nodelay(true)
+            .add_routes(self.routes.routes())
+            .serve_with_incoming_shutdown(
+                TcpListenerStream::new(listener),
+                shutdown.clone().cancelled_owned(),
+            );
+        tokio::pin!(serving);
+        tokio::select! {
+            biased;
+            served = &mut serving => return Ok(served?),
+            () = shutdown.cancelled() => {}
+        }
+        match tokio::time::timeout(grace, serving).await {
+            Ok(served) => Ok(served?),
+            Err(_) => {
+                tracing::warn!(?grace, "calls were cut: they did not end within the grace");
+                Ok(())
+            }
+        }
+    }
+}
