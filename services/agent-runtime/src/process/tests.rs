@@ -267,8 +267,7 @@ async fn a_child_that_cleared_its_environment_and_session_is_found_by_parentage(
         .start()
         .unwrap();
     let child = pid_in(&folder.path().join("child")).await;
-    let finished = running.stop(Duration::from_secs(5)).await.unwrap();
-    assert_eq!(finished.ending, Ending::Signalled(15));
+    running.stop(Duration::from_secs(5)).await.unwrap();
     assert!(!is_alive(child));
 }
 

@@ -20,6 +20,10 @@ const DISAPPEAR_WITHIN: Duration = Duration::from_secs(10);
 
 const POLL: Duration = Duration::from_millis(10);
 
+/// A process in the middle of `exec` shows no environment for a moment. One that was started after the
+/// run and shows none is looked at this often before it counts as somebody else's.
+const DOUBTS: usize = 5;
+
 /// A process, told apart from a later one with the same number by when it started.
 type Identity = (i32, u64);
 
@@ -27,9 +31,20 @@ type Identity = (i32, u64);
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     leader: i32,
+    /// When the leader started, in the kernel's ticks; nothing of the run is older.
+    start: u64,
     marker: String,
     /// Seen before; parentage is lost when a parent dies, so it is remembered.
     known: HashSet<Identity>,
+    /// Whether the last look met a process that may or may not belong to the run.
+    in_doubt: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Ours,
+    Foreign,
+    Unclear,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -41,10 +56,13 @@ struct Entry {
 
 impl Tree {
     pub(super) fn new(leader: u32, marker: String) -> Self {
+        let leader = leader.cast_signed();
         Self {
-            leader: leader.cast_signed(),
+            leader,
+            start: stat(leader).map_or(0, |entry| entry.start),
             marker,
             known: HashSet::new(),
+            in_doubt: false,
         }
     }
 
@@ -52,16 +70,27 @@ impl Tree {
     pub(super) fn members(&mut self) -> Vec<Pid> {
         let table = process_table();
         let own = std::process::id().cast_signed();
-        let mut found: HashSet<i32> = table
-            .iter()
-            .filter(|(pid, entry)| {
-                **pid == self.leader
-                    || entry.group == self.leader
-                    || self.known.contains(&(**pid, entry.start))
-                    || is_marked(**pid, &self.marker)
-            })
-            .map(|(pid, _)| *pid)
-            .collect();
+        let mut found = HashSet::new();
+        self.in_doubt = false;
+        for (pid, entry) in &table {
+            if entry.start < self.start {
+                continue;
+            }
+            if *pid == self.leader
+                || entry.group == self.leader
+                || self.known.contains(&(*pid, entry.start))
+            {
+                found.insert(*pid);
+                continue;
+            }
+            match mark_of(*pid, &self.marker) {
+                Mark::Ours => {
+                    found.insert(*pid);
+                }
+                Mark::Unclear => self.in_doubt = true,
+                Mark::Foreign => {}
+            }
+        }
         loop {
             let children: Vec<i32> = table
                 .iter()
@@ -93,7 +122,9 @@ impl Tree {
 
     /// Waits until every member is gone by itself.
     pub(super) async fn gone(&mut self) {
-        while !self.members().is_empty() {
+        let mut doubts = 0;
+        while !self.members().is_empty() || (self.in_doubt && doubts < DOUBTS) {
+            doubts += 1;
             tokio::time::sleep(POLL).await;
         }
     }
@@ -109,7 +140,9 @@ impl Tree {
             }
         }
         let forced = Instant::now();
-        while self.signal(Signal::SIGKILL) > 0 {
+        let mut doubts = 0;
+        while self.signal(Signal::SIGKILL) > 0 || (self.in_doubt && doubts < DOUBTS) {
+            doubts += 1;
             if forced.elapsed() > DISAPPEAR_WITHIN {
                 tracing::error!(leader = self.leader, "processes survive SIGKILL");
                 return;
@@ -120,12 +153,16 @@ impl Tree {
 
     /// Forces at once, for when nobody can wait: what is left after the first blow is hunted down by a thread.
     pub(super) fn end_now(mut self) {
-        if self.signal(Signal::SIGKILL) == 0 {
+        if self.signal(Signal::SIGKILL) == 0 && !self.in_doubt {
             return;
         }
         let hunt = move || {
             let forced = Instant::now();
-            while self.signal(Signal::SIGKILL) > 0 && forced.elapsed() < DISAPPEAR_WITHIN {
+            let mut doubts = 0;
+            while (self.signal(Signal::SIGKILL) > 0 || (self.in_doubt && doubts < DOUBTS))
+                && forced.elapsed() < DISAPPEAR_WITHIN
+            {
+                doubts += 1;
                 std::thread::sleep(POLL);
             }
         };
@@ -165,11 +202,15 @@ fn stat(pid: i32) -> Option<Entry> {
     })
 }
 
-fn is_marked(pid: i32, marker: &str) -> bool {
+fn mark_of(pid: i32, marker: &str) -> Mark {
+    // Unreadable: gone, or another user's.
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
-        return false;
+        return Mark::Foreign;
     };
-    environment
+    if environment.is_empty() {
+        return Mark::Unclear;
+    }
+    let is_ours = environment
         .split(|byte| *byte == 0)
         .filter_map(|variable| {
             variable
@@ -179,5 +220,6 @@ fn is_marked(pid: i32, marker: &str) -> bool {
         .any(|ids| {
             ids.split(|byte| *byte == b':')
                 .any(|id| id == marker.as_bytes())
-        })
+        });
+    if is_ours { Mark::Ours } else { Mark::Foreign }
 }
