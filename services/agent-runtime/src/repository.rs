@@ -67,6 +67,27 @@ impl Repository {
         &self.inner.folder
     }
 
+    /// Runs a git command that only works on our bare copy, such as `merge-tree`: without any transport and
+    /// without the configuration of the user or the machine. Attributes are read from `work_tree`.
+    pub async fn plumbing(
+        &self,
+        action: &'static str,
+        work_tree: Option<&Path>,
+        arguments: &[String],
+        input: Option<Vec<u8>>,
+    ) -> Result<Plumbing, Error> {
+        let finished = self
+            .inner
+            .git
+            .run_local(action, &self.inner.folder, work_tree, arguments, input)
+            .await?;
+        Ok(Plumbing {
+            code: finished.status.code(),
+            stdout: finished.stdout,
+            stderr: git::detail(&finished.stderr),
+        })
+    }
+
     /// Runs `work` on our bare copy, on a thread that may block. When the caller goes away, `work` runs to
     /// its end unless it looks at the flag.
     pub async fn with_objects<T, E, F>(&self, action: &'static str, work: F) -> Result<T, E>
@@ -92,6 +113,17 @@ impl Repository {
             Err(_) => Err(E::from(Error::Cancelled { action })),
         }
     }
+}
+
+/// What a git command gave.
+#[derive(Clone, Debug)]
+pub struct Plumbing {
+    /// Its exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    /// Everything it printed.
+    pub stdout: Vec<u8>,
+    /// The end of its complaints, on one line.
+    pub stderr: String,
 }
 
 /// Tells blocking work that nobody waits for it any more.

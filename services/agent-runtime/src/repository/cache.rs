@@ -133,7 +133,7 @@ impl Repository {
         if !finished.status.success() {
             return Err(failure("ls-remote", &self.inner.url, &finished));
         }
-        Ok(parse_listing(&finished.stdout))
+        Ok(parse_listing(&finished.text()))
     }
 
     async fn bring_up_to_date(&self) -> Result<(), Error> {
@@ -286,12 +286,14 @@ impl Repository {
             .run_local(
                 "fsck",
                 &self.inner.folder,
+                None,
                 [
                     "fsck",
                     "--connectivity-only",
                     "--no-dangling",
                     "--no-progress",
                 ],
+                None,
             )
             .await?;
         Ok(finished.status.success())

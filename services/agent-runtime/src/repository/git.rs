@@ -12,8 +12,8 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
-    process::{Child, Command},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStdin, Command},
 };
 
 use super::{Error, RepositoryUrl, url::Transport};
@@ -62,8 +62,14 @@ pub(super) struct Git {
 /// A finished command.
 pub(super) struct Finished {
     pub(super) status: ExitStatus,
-    pub(super) stdout: String,
+    pub(super) stdout: Vec<u8>,
     pub(super) stderr: String,
+}
+
+impl Finished {
+    pub(super) fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.stdout)
+    }
 }
 
 impl Git {
@@ -87,19 +93,38 @@ impl Git {
             command.args(["-c", "core.sshCommand=ssh -o BatchMode=yes"]);
         }
         command.args(arguments);
-        self.finish(action, command).await
+        self.finish(action, command, None).await
     }
 
-    /// Runs `git <arguments>` on our own bare repository `folder` without any transport.
-    pub(super) async fn run_local<const N: usize>(
+    /// Runs `git <arguments>` on our own bare repository `folder`: no transport, no configuration of the
+    /// user or the system, attributes only from `work_tree`, `input` on its standard input.
+    pub(super) async fn run_local<I, A>(
         &self,
         action: &'static str,
         folder: &Path,
-        arguments: [&str; N],
-    ) -> Result<Finished, Error> {
+        work_tree: Option<&Path>,
+        arguments: I,
+        input: Option<Vec<u8>>,
+    ) -> Result<Finished, Error>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<std::ffi::OsStr>,
+    {
         let mut command = self.command(Some(folder));
-        command.env("GIT_ALLOW_PROTOCOL", "none").args(arguments);
-        self.finish(action, command).await
+        command
+            .env("GIT_ALLOW_PROTOCOL", "none")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_ATTR_NOSYSTEM", "1")
+            .args(["-c", "core.attributesFile=/dev/null"]);
+        if let Some(work_tree) = work_tree {
+            command
+                .arg("--work-tree")
+                .arg(work_tree)
+                .current_dir(work_tree);
+        }
+        command.args(arguments);
+        self.finish(action, command, input).await
     }
 
     fn command(&self, folder: Option<&Path>) -> Command {
@@ -143,35 +168,52 @@ impl Git {
     async fn has_own_ssh_command(&self) -> bool {
         let mut configured = self.command(None);
         configured.args(["config", "--get", "core.sshCommand"]);
-        match self.finish("config", configured).await {
+        match self.finish("config", configured, None).await {
             Ok(finished) => finished.status.success(),
             Err(_) => false,
         }
     }
 
-    async fn finish(&self, action: &'static str, mut command: Command) -> Result<Finished, Error> {
+    async fn finish(
+        &self,
+        action: &'static str,
+        mut command: Command,
+        input: Option<Vec<u8>>,
+    ) -> Result<Finished, Error> {
+        if input.is_some() {
+            command.stdin(Stdio::piped());
+        }
         let child = command.spawn().map_err(Error::io(
-            "start git: is it installed? program",
+            "start git (is it installed?), program",
             Path::new(&self.program),
         ))?;
         let mut group = Group(child);
+        let stdin = group.0.stdin.take();
         let stdout = group.0.stdout.take();
         let stderr = group.0.stderr.take();
         let work = async {
-            let (stdout, stderr, status) = tokio::join!(
+            let ((), (stdout, cut), (stderr, _), status) = tokio::join!(
+                write_all(stdin, input.unwrap_or_default()),
                 read_bounded(stdout, STDOUT_LIMIT),
                 read_bounded(stderr, STDERR_LIMIT),
                 group.0.wait()
             );
-            status.map(|status| Finished {
+            let status = status.map_err(Error::io("wait for", Path::new(&self.program)))?;
+            if cut {
+                return Err(Error::TooLarge {
+                    what: format!("what git {action} printed"),
+                    limit: format!("{STDOUT_LIMIT} bytes"),
+                });
+            }
+            Ok(Finished {
                 status,
                 stdout,
-                stderr,
+                stderr: String::from_utf8_lossy(&stderr).into_owned(),
             })
         };
         match tokio::time::timeout(self.deadline, work).await {
             Ok(finished) => {
-                let finished = finished.map_err(Error::io("wait for", Path::new(&self.program)))?;
+                let finished = finished?;
                 tracing::debug!(action, status = %finished.status, "git finished");
                 Ok(finished)
             }
@@ -195,15 +237,23 @@ impl Drop for Group {
     }
 }
 
-async fn read_bounded<R: AsyncRead + Unpin>(stream: Option<R>, limit: u64) -> String {
+async fn write_all(stdin: Option<ChildStdin>, input: Vec<u8>) {
+    if let Some(mut stdin) = stdin {
+        // A program that does not read says why by its exit.
+        let _ = stdin.write_all(&input).await;
+    }
+}
+
+/// The first `limit` bytes of a stream, and whether there were more.
+async fn read_bounded<R: AsyncRead + Unpin>(stream: Option<R>, limit: u64) -> (Vec<u8>, bool) {
     let Some(mut stream) = stream else {
-        return String::new();
+        return (Vec::new(), false);
     };
     let mut kept = Vec::new();
     let _ = (&mut stream).take(limit).read_to_end(&mut kept).await;
     // The rest is read and dropped, so that the command is not stuck on a full pipe.
-    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&kept).into_owned()
+    let dropped = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    (kept, dropped.is_ok_and(|count| count > 0))
 }
 
 fn allowed_protocols(url: &RepositoryUrl) -> &'static str {

@@ -165,10 +165,8 @@ impl Repository {
 
 /// The reason in git's porcelain line `!<tab>from:to<tab>[rejected] (reason)`.
 fn rejection(finished: &Finished) -> Option<Rejection> {
-    let line = finished
-        .stdout
-        .lines()
-        .find_map(|line| line.strip_prefix("!\t"))?;
+    let text = finished.text();
+    let line = text.lines().find_map(|line| line.strip_prefix("!\t"))?;
     let reason = line.rsplit('\t').next().unwrap_or(line);
     let words = format!("{reason}\n{}", finished.stderr);
     let says = |needles: &[&str]| needles.iter().any(|needle| words.contains(needle));
