@@ -1,1 +1,7 @@
-//! Placeholder opening.
+//! The validation agent: is this commit good? It runs the checks that the base commit names on the
+//! head commit, measures, judges by gates with three verdicts, and writes reports.
+
+pub mod coverage;
+pub mod reports;
+pub mod secrets;
+pub mod verdict;

@@ -1,0 +1,227 @@
+//! What a test run said about itself, in whatever form: read into one `TestReport`, then judged
+//! together with how the process ended. Knows no project, no process and no policy.
+
+pub mod cobertura;
+pub mod go_json;
+pub mod junit;
+pub mod lcov;
+pub mod node_text;
+pub mod python_text;
+pub mod rust_text;
+mod text;
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::verdict::Judgement;
+
+/// Reports larger than this are refused: nobody reads them, and they are a way to stall the agent.
+pub const MAXIMUM_REPORT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Why a report counts for nothing.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ReportError {
+    /// There is no such file, or no summary in the output.
+    #[error("there is no report")]
+    Missing,
+    /// Nothing in it.
+    #[error("the report is empty")]
+    Empty,
+    /// Not in the form that it should be in.
+    #[error("the report cannot be read: {0}")]
+    Unparsable(String),
+    /// It says two things at once.
+    #[error("the report contradicts itself: {0}")]
+    Contradictory(String),
+    /// It was there before the run.
+    #[error("the report is older than the run")]
+    Stale,
+    /// Larger than we read.
+    #[error("the report is larger than {MAXIMUM_REPORT_BYTES} bytes")]
+    TooLarge,
+}
+
+/// How one test ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaseStatus {
+    /// Ran and held.
+    Passed,
+    /// Ran and did not hold, or broke.
+    Failed,
+    /// Did not run.
+    Skipped,
+}
+
+/// One test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestCase {
+    /// Suite, class, file or binary that it belongs to; may be empty.
+    pub suite: String,
+    /// Its name.
+    pub name: String,
+    /// How it ended.
+    pub status: CaseStatus,
+    /// What it said when it failed or was skipped.
+    pub message: Option<String>,
+    /// How long it took.
+    pub duration: Option<Duration>,
+    /// Where it is, when the report says so.
+    pub place: Option<(String, u32)>,
+}
+
+/// What a run said about its tests. Text output may count more than it names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TestReport {
+    /// Tests that ran and held.
+    pub passed_count: u64,
+    /// Tests that ran and did not hold, or broke.
+    pub failed_count: u64,
+    /// Tests that did not run.
+    pub skipped_count: u64,
+    /// The tests that it names.
+    pub cases: Vec<TestCase>,
+}
+
+impl TestReport {
+    /// Counts the cases themselves.
+    pub fn from_cases(cases: Vec<TestCase>) -> Self {
+        let count = |status| cases.iter().filter(|case| case.status == status).count() as u64;
+        Self {
+            passed_count: count(CaseStatus::Passed),
+            failed_count: count(CaseStatus::Failed),
+            skipped_count: count(CaseStatus::Skipped),
+            cases,
+        }
+    }
+
+    /// Tests that ran.
+    pub fn executed_count(&self) -> u64 {
+        self.passed_count.saturating_add(self.failed_count)
+    }
+
+    /// The tests that failed, as far as they are named.
+    pub fn failures(&self) -> impl Iterator<Item = &TestCase> {
+        self.cases
+            .iter()
+            .filter(|case| case.status == CaseStatus::Failed)
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself.
+    Exited(i32),
+    /// Killed by a signal that was not ours.
+    Signalled(i32),
+    /// Killed by us because its time was over.
+    TimedOut(Duration),
+    /// It could not be started because it is not there.
+    NotFound(String),
+}
+
+/// Judges a test run by how it ended and what it reported: both must agree, the worse wins.
+pub fn judge_tests(ending: &Ending, report: &Result<TestReport, ReportError>) -> Judgement {
+    let executed = report.as_ref().map_or(0, TestReport::executed_count);
+    let failed = report.as_ref().map_or(0, |report| report.failed_count);
+    match (ending, report) {
+        (Ending::NotFound(program), _) => {
+            Judgement::not_proven(format!("`{program}` is not installed"))
+        }
+        (Ending::TimedOut(limit), _) => {
+            Judgement::failed(format!("killed after its limit of {}s", limit.as_secs()))
+        }
+        (Ending::Signalled(signal), _) => Judgement::failed(format!("killed by signal {signal}")),
+        (Ending::Exited(_), Ok(_)) if failed > 0 => {
+            Judgement::failed(format!("{failed} of {executed} tests failed"))
+        }
+        (Ending::Exited(0), Ok(report)) if executed == 0 && report.skipped_count > 0 => {
+            Judgement::not_proven(format!("all {} tests were skipped", report.skipped_count))
+        }
+        (Ending::Exited(0), Ok(_)) if executed == 0 => {
+            Judgement::not_proven("no test was executed")
+        }
+        (Ending::Exited(0), Ok(_)) => Judgement::passed(format!("{executed} tests passed")),
+        (Ending::Exited(0), Err(error)) => Judgement::not_proven(error.to_string()),
+        (Ending::Exited(code), Ok(_)) if executed == 0 => Judgement::failed(format!(
+            "the runner exited with {code} before any test was executed"
+        )),
+        (Ending::Exited(code), Ok(_)) => Judgement::failed(format!(
+            "the report shows {executed} passing tests, but the runner exited with {code}"
+        )),
+        (Ending::Exited(code), Err(error)) => {
+            Judgement::failed(format!("the runner exited with {code}, and {error}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::verdict::Verdict;
+
+    use super::{Ending, ReportError, TestReport, judge_tests};
+
+    fn report(passed_count: u64, failed_count: u64, skipped_count: u64) -> TestReport {
+        TestReport {
+            passed_count,
+            failed_count,
+            skipped_count,
+            cases: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_run_is_judged_by_report_and_exit_code_together() {
+        let table = [
+            (Ending::Exited(0), Ok(report(3, 0, 1)), Verdict::Passed),
+            (Ending::Exited(0), Ok(report(3, 1, 0)), Verdict::Failed),
+            (Ending::Exited(1), Ok(report(3, 1, 0)), Verdict::Failed),
+            (Ending::Exited(1), Ok(report(3, 0, 0)), Verdict::Failed),
+            (Ending::Exited(0), Ok(report(0, 0, 0)), Verdict::NotProven),
+            (Ending::Exited(0), Ok(report(0, 0, 4)), Verdict::NotProven),
+            (Ending::Exited(1), Ok(report(0, 0, 0)), Verdict::Failed),
+            (
+                Ending::Exited(0),
+                Err(ReportError::Missing),
+                Verdict::NotProven,
+            ),
+            (
+                Ending::Exited(0),
+                Err(ReportError::Empty),
+                Verdict::NotProven,
+            ),
+            (
+                Ending::Exited(0),
+                Err(ReportError::Stale),
+                Verdict::NotProven,
+            ),
+            (
+                Ending::Exited(2),
+                Err(ReportError::Missing),
+                Verdict::Failed,
+            ),
+            (Ending::Signalled(9), Ok(report(3, 0, 0)), Verdict::Failed),
+            (
+                Ending::TimedOut(Duration::from_secs(3)),
+                Ok(report(3, 0, 0)),
+                Verdict::Failed,
+            ),
+            (
+                Ending::NotFound("go".into()),
+                Err(ReportError::Missing),
+                Verdict::NotProven,
+            ),
+        ];
+        for (ending, report, expected) in table {
+            let judgement = judge_tests(&ending, &report);
+            assert_eq!(
+                judgement.verdict, expected,
+                "{ending:?} {report:?}: {}",
+                judgement.reason
+            );
+        }
+    }
+}
