@@ -1,4 +1,18 @@
-//! Placeholder opening.
-pub mod repository;
+//! What every agent of the mesh has: the `Agent` trait and everything behind it. Knows the contract
+//! and how to reach the orchestrator; knows no agent and no storage.
 
+pub mod agent;
+pub mod artifacts;
+mod journal;
+mod load;
+pub mod log_artifact;
 pub mod process;
+pub mod reporter;
+pub mod repository;
+pub mod serve;
+pub mod service;
+mod session;
+pub mod tasks;
+
+pub use agent::{Agent, Assignment};
+pub use reporter::Reporter;

@@ -1,0 +1,306 @@
+//! How work says what is going on. Never blocks the work, and never fails it: the journal behind
+//! it is lossless, and when even that cannot be written the whole attempt ends.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use contracts::error::Error;
+use contracts::error_reason::ErrorReason;
+use contracts::task::{
+    Artifact, ArtifactProduced, Beat, Log, LogLevel, LogStream, Progress, TaskContext, TaskEvent,
+    task_event,
+};
+use contracts::wire_time;
+
+use crate::artifacts::ArtifactSink;
+use crate::journal::Journal;
+use crate::process;
+
+/// Most bytes of one log event.
+pub const LOG_BYTES: usize = 64 * 1024;
+/// Most bytes of a checkpoint.
+pub const CHECKPOINT_BYTES: usize = 64 * 1024;
+
+/// A cheap handle on the journal of one attempt.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    journal: Mutex<Journal>,
+    // Sequence of the newest event; readers wait for it to change.
+    newest: watch::Sender<i64>,
+    state: Mutex<Activity>,
+    // Fires when the journal could not be written.
+    broken: CancellationToken,
+    sink: ArtifactSink,
+    context: TaskContext,
+}
+
+#[derive(Debug)]
+struct Activity {
+    last: SystemTime,
+    percent: f64,
+    checkpoint: Vec<u8>,
+}
+
+impl Reporter {
+    pub(crate) fn new(journal: Journal, sink: ArtifactSink, context: TaskContext) -> Self {
+        let checkpoint = context.checkpoint.clone();
+        Self {
+            shared: Arc::new(Shared {
+                journal: Mutex::new(journal),
+                newest: watch::Sender::new(0),
+                state: Mutex::new(Activity {
+                    last: SystemTime::now(),
+                    percent: 0.0,
+                    checkpoint,
+                }),
+                broken: CancellationToken::new(),
+                sink,
+                context,
+            }),
+        }
+    }
+
+    /// Says how far the work is. Percentages are clamped to 0–100 and never go back.
+    pub fn progress(&self, percent: f64, phase: &str, message: impl Into<String>) {
+        self.progress_counted(percent, phase, message, 0, 0);
+    }
+
+    /// Says how far the work is, in units.
+    pub fn progress_counted(
+        &self,
+        percent: f64,
+        phase: &str,
+        message: impl Into<String>,
+        done_count: i64,
+        total_count: i64,
+    ) {
+        let percent = {
+            let mut state = self
+                .shared
+                .state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let asked = if percent.is_finite() {
+                percent.clamp(0.0, 100.0)
+            } else {
+                0.0
+            };
+            state.percent = state.percent.max(asked);
+            state.percent
+        };
+        self.active();
+        self.push(task_event::Payload::Progress(Progress {
+            percent,
+            phase: phase.to_owned(),
+            done_count,
+            total_count,
+            message: message.into(),
+        }));
+    }
+
+    /// Says something itself.
+    pub fn log(&self, level: LogLevel, text: impl AsRef<str>) {
+        self.line(LogStream::Agent, level, text.as_ref());
+    }
+
+    /// Passes on a line of a child process.
+    pub fn output(&self, stream: LogStream, text: &str) {
+        self.line(stream, LogLevel::Unspecified, text);
+    }
+
+    /// Where the work could go on after a crash. Cut off at 64 KiB: a longer one is refused.
+    pub fn checkpoint(&self, checkpoint: Vec<u8>) -> Result<(), Error> {
+        if checkpoint.len() > CHECKPOINT_BYTES {
+            return Err(Error::invalid_field(
+                "checkpoint",
+                format!("has {} bytes, at most {CHECKPOINT_BYTES}", checkpoint.len()),
+            ));
+        }
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .checkpoint = checkpoint;
+        self.active();
+        self.beat();
+        Ok(())
+    }
+
+    /// The work did something.
+    pub fn active(&self) {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .last = SystemTime::now();
+    }
+
+    /// Keeps bytes as an artifact of the task.
+    pub async fn artifact(
+        &self,
+        name: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Artifact, Error> {
+        let artifact = self
+            .shared
+            .sink
+            .store(&self.shared.context, name, media_type, bytes)
+            .await?;
+        self.produced(&artifact);
+        Ok(artifact)
+    }
+
+    /// Keeps a file as an artifact of the task.
+    pub async fn artifact_file(
+        &self,
+        name: &str,
+        media_type: &str,
+        path: &Path,
+    ) -> Result<Artifact, Error> {
+        let artifact = self
+            .shared
+            .sink
+            .store_file(&self.shared.context, name, media_type, path)
+            .await?;
+        self.produced(&artifact);
+        Ok(artifact)
+    }
+
+    /// Takes the output of child processes.
+    pub fn process_sink(&self) -> Arc<dyn process::OutputSink> {
+        let reporter = self.clone();
+        Arc::new(move |stream: process::LogStream, text: &str| {
+            let stream = match stream {
+                process::LogStream::Stdout => LogStream::Stdout,
+                process::LogStream::Stderr => LogStream::Stderr,
+            };
+            reporter.output(stream, text);
+        })
+    }
+
+    fn produced(&self, artifact: &Artifact) {
+        self.active();
+        self.push(task_event::Payload::ArtifactProduced(ArtifactProduced {
+            artifact: Some(artifact.clone()),
+        }));
+    }
+
+    fn line(&self, stream: LogStream, level: LogLevel, text: &str) {
+        self.active();
+        for piece in pieces(text, LOG_BYTES) {
+            self.push(task_event::Payload::Log(Log {
+                stream: stream.into(),
+                level: level.into(),
+                text: piece.to_owned(),
+            }));
+        }
+    }
+
+    pub(crate) fn beat(&self) {
+        let (last, checkpoint) = {
+            let state = self
+                .shared
+                .state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            (state.last, state.checkpoint.clone())
+        };
+        self.push(task_event::Payload::Beat(Beat {
+            last_activity_time: Some(wire_time::timestamp(last)),
+            checkpoint,
+        }));
+    }
+
+    pub(crate) fn push(&self, payload: task_event::Payload) {
+        let event = TaskEvent {
+            sequence: 0,
+            time: Some(wire_time::now()),
+            payload: Some(payload),
+        };
+        let mut journal = self
+            .shared
+            .journal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match journal.push(event) {
+            Ok(sequence) => {
+                self.shared.newest.send_replace(sequence);
+            }
+            Err(error) => {
+                tracing::error!(%error, task_id = self.shared.context.task_id, "event not kept");
+                self.shared.broken.cancel();
+            }
+        }
+    }
+
+    pub(crate) fn read(&self, after: i64) -> Result<Vec<TaskEvent>, Error> {
+        let journal = self
+            .shared
+            .journal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        journal.read(after).map_err(|error| {
+            Error::new(
+                ErrorReason::Infrastructure,
+                format!("events cannot be read back: {error}"),
+            )
+        })
+    }
+
+    pub(crate) fn last_sequence(&self) -> i64 {
+        *self.shared.newest.borrow()
+    }
+
+    pub(crate) fn newest(&self) -> watch::Receiver<i64> {
+        self.shared.newest.subscribe()
+    }
+
+    pub(crate) fn broken(&self) -> CancellationToken {
+        self.shared.broken.clone()
+    }
+}
+
+// Cuts at character boundaries. An empty line is one empty piece.
+fn pieces(text: &str, most: usize) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        if text.len() <= most {
+            return Some(text);
+        }
+        let cut = (0..=most)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
+        let (piece, after) = text.split_at(cut);
+        rest = Some(after);
+        Some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_text_is_cut_at_character_boundaries_and_nothing_is_lost() {
+        let text = "ä".repeat(100);
+        let cut: Vec<_> = pieces(&text, 7).collect();
+        assert!(
+            cut.iter()
+                .all(|piece| piece.len() <= 7 && !piece.is_empty())
+        );
+        assert_eq!(cut.concat(), text);
+        assert_eq!(pieces("", 7).collect::<Vec<_>>(), [""]);
+    }
+}

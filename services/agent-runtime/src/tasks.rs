@@ -1,0 +1,489 @@
+//! The tasks of one agent: starts them, lets callers attach to their streams, takes them over,
+//! cancels them, keeps their results. Makes the promises of contract.md ("What the stream
+//! promises") true. Knows nothing of what the work is.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use contracts::error::Error;
+use contracts::error_reason::ErrorReason;
+use contracts::orchestrator::RunningTask;
+use contracts::task::{Accepted, TaskContext, task_event};
+use contracts::{attributes, wire_time};
+
+use crate::agent::{Agent, Assignment};
+use crate::artifacts::ArtifactSink;
+use crate::journal::Journal;
+use crate::log_artifact;
+use crate::reporter::Reporter;
+
+mod entry;
+pub(crate) mod stream;
+
+use entry::{Ending, Entry};
+
+/// Limit of work whose caller names none.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_hours(1);
+/// How long a leased task runs on after its stream broke.
+pub const ORPHAN_GRACE: Duration = Duration::from_mins(1);
+/// How long a result is kept when nobody releases it.
+pub const RESULT_KEPT: Duration = Duration::from_mins(10);
+/// A message at least this often.
+pub const BEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// How long cancelled work may take to stop by itself before it is dropped.
+pub const STOP_GRACE: Duration = Duration::from_secs(10);
+// When a full agent is worth asking again.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+/// Settings of a task table. The defaults are the contract's.
+#[derive(Debug, Clone)]
+pub struct TaskSettings {
+    /// Tasks at once.
+    pub slot_count: usize,
+    /// Folder for the attempts' own folders.
+    pub folder: PathBuf,
+    /// How long a leased task runs on without a reader.
+    pub orphan_grace: Duration,
+    /// How long results are kept.
+    pub result_kept: Duration,
+}
+
+type Entries<R> = Arc<Mutex<HashMap<String, Arc<Entry<R>>>>>;
+
+/// All tasks of one agent.
+pub struct Tasks<A: Agent> {
+    agent: Arc<A>,
+    instance_id: String,
+    settings: TaskSettings,
+    sink: ArtifactSink,
+    entries: Entries<A::Result>,
+    tracker: TaskTracker,
+    draining: AtomicBool,
+    // Fires at shutdown: every task is cancelled.
+    shutdown: CancellationToken,
+}
+
+impl<A: Agent> Tasks<A> {
+    /// An empty table.
+    pub fn new(
+        agent: Arc<A>,
+        instance_id: String,
+        settings: TaskSettings,
+        sink: ArtifactSink,
+        tracker: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            agent,
+            instance_id,
+            settings,
+            sink,
+            entries: Arc::default(),
+            tracker,
+            draining: AtomicBool::new(false),
+            shutdown,
+        }
+    }
+
+    /// Takes no new work from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it takes no new work.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Slots that are free.
+    pub fn free_slot_count(&self) -> usize {
+        let running = self
+            .lock()
+            .values()
+            .filter(|entry| !entry.is_finished())
+            .count();
+        self.settings.slot_count.saturating_sub(running)
+    }
+
+    /// What runs, or whose result is kept.
+    pub fn running(&self) -> Vec<RunningTask> {
+        self.lock()
+            .values()
+            .map(|entry| RunningTask {
+                task_id: entry.task_id.clone(),
+                lease_epoch: entry.epoch(),
+                last_sequence: entry.reporter.last_sequence(),
+                finished: entry.is_finished(),
+            })
+            .collect()
+    }
+
+    /// Resolves when nothing runs.
+    pub async fn idle(&self) {
+        loop {
+            let next = self
+                .lock()
+                .values()
+                .find(|entry| !entry.is_finished())
+                .cloned();
+            let Some(entry) = next else { return };
+            entry.finished().await;
+        }
+    }
+
+    /// Lets go of kept results.
+    pub fn release(&self, task_ids: &[String]) {
+        let mut entries = self.lock();
+        for task_id in task_ids {
+            if entries
+                .get(task_id)
+                .is_some_and(|entry| entry.is_finished())
+            {
+                entries.remove(task_id);
+            }
+        }
+    }
+
+    /// Stops tasks that nobody wants any more. Their results are of no use.
+    pub fn stop(&self, task_ids: &[String]) {
+        let entries = self.lock();
+        for entry in task_ids.iter().filter_map(|task_id| entries.get(task_id)) {
+            entry.cancel.cancel();
+        }
+    }
+
+    /// Starts a task, or attaches to it. The returned stream begins with `Accepted`.
+    pub(crate) async fn execute(
+        &self,
+        mut context: TaskContext,
+        task: A::Task,
+    ) -> Result<stream::Attachment<A::Result>, Error> {
+        let deadline = check(&context, &self.instance_id)?;
+        if context.task_id.is_empty() {
+            context.task_id = Uuid::now_v7().to_string();
+        }
+        loop {
+            let superseded = {
+                let mut entries = self.lock();
+                match entries.get(&context.task_id).cloned() {
+                    Some(entry) => {
+                        if context.lease_epoch < entry.epoch() {
+                            return Err(stale(&entry, context.lease_epoch));
+                        }
+                        if context.attempt <= entry.attempt || context.reattach_only {
+                            return Ok(
+                                entry.attach(context.lease_epoch, context.resume_after_sequence)
+                            );
+                        }
+                        // A new attempt replaces the old one, which must be over first.
+                        if entry.is_finished() {
+                            entries.remove(&context.task_id);
+                            continue;
+                        }
+                        entry
+                    }
+                    None => {
+                        let entry = self.admit(&mut entries, context, deadline)?;
+                        self.spawn(&entry, task, deadline);
+                        return Ok(entry.attach(entry.epoch(), 0));
+                    }
+                }
+            };
+            superseded.cancel.cancel();
+            superseded.finished().await;
+        }
+    }
+
+    fn admit(
+        &self,
+        entries: &mut HashMap<String, Arc<Entry<A::Result>>>,
+        mut context: TaskContext,
+        deadline: Instant,
+    ) -> Result<Arc<Entry<A::Result>>, Error> {
+        if context.reattach_only {
+            return Err(Error::new(
+                ErrorReason::TaskNotFound,
+                format!("this agent does not run task {}", context.task_id),
+            ));
+        }
+        if self.is_draining() || self.shutdown.is_cancelled() {
+            return Err(Error::new(
+                ErrorReason::Draining,
+                "this agent takes no new work",
+            ));
+        }
+        let running = entries
+            .values()
+            .filter(|entry| !entry.is_finished())
+            .count();
+        if running >= self.settings.slot_count {
+            return Err(Error::new(
+                ErrorReason::NoFreeSlot,
+                format!("all {} slots are taken", self.settings.slot_count),
+            )
+            .retry_after(FULL_RETRY));
+        }
+        let folder = self.settings.folder.join(Uuid::now_v7().to_string());
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            Error::new(
+                ErrorReason::Infrastructure,
+                format!(
+                    "cannot make the task's folder {}: {error}",
+                    folder.display()
+                ),
+            )
+        })?;
+        if context.deadline.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            context.deadline = Some(wire_time::timestamp(SystemTime::now() + left));
+        }
+        let journal = Journal::new(folder.join("events"));
+        let reporter = Reporter::new(journal, self.sink.clone(), context.clone());
+        reporter.push(task_event::Payload::Accepted(Accepted {
+            agent_instance_id: self.instance_id.clone(),
+            deadline: context.deadline,
+        }));
+        let entry = Arc::new(Entry::new(
+            context,
+            reporter,
+            folder,
+            self.shutdown.child_token(),
+        ));
+        entries.insert(entry.task_id.clone(), entry.clone());
+        Ok(entry)
+    }
+
+    fn spawn(&self, entry: &Arc<Entry<A::Result>>, task: A::Task, deadline: Instant) {
+        let span = tracing::info_span!(
+            "task",
+            otel.name = contracts::agent::type_name(A::TYPE),
+            { attributes::TASK_ID } = entry.task_id,
+            { attributes::WORKFLOW_ID } = entry.context.workflow_id,
+            { attributes::STAGE } = entry.context.stage,
+            { attributes::ATTEMPT } = entry.attempt,
+            verdict = tracing::field::Empty,
+        );
+        let assignment = Assignment {
+            context: entry.context.clone(),
+            task,
+            reporter: entry.reporter.clone(),
+            folder: entry.folder.join("work"),
+            cancel: entry.cancel.clone(),
+            deadline,
+        };
+        let agent = self.agent.clone();
+        let held = entry.clone();
+        // The work runs in a task of its own, so that beats go on however busy it is.
+        let work = self.tracker.spawn(
+            async move {
+                if let Err(error) = tokio::fs::create_dir_all(&assignment.folder).await {
+                    return Err(Error::new(
+                        ErrorReason::Infrastructure,
+                        format!("cannot make the work folder: {error}"),
+                    ));
+                }
+                Box::pin(agent.run(assignment)).await
+            }
+            .instrument(span.clone()),
+        );
+        let entries = self.entries.clone();
+        let result_kept = self.settings.result_kept;
+        let orphan_grace = self.settings.orphan_grace;
+        let shutdown = self.shutdown.clone();
+        self.tracker.spawn(
+            async move {
+                let ending = supervise(&held, work, deadline, orphan_grace, &shutdown).await;
+                if let Err(error) = &ending {
+                    tracing::warn!(%error, reason = ?error.reason, "task ended without a result");
+                }
+                // Kept where people look for it after the fact; a result does not wait on it for ever.
+                log_artifact::keep(&held.reporter, &held.folder).await;
+                let folder = held.folder.clone();
+                held.finish(ending);
+                remove(&folder.join("work")).await;
+                tokio::select! {
+                    biased;
+                    () = held.gone() => {}
+                    () = tokio::time::sleep(result_kept) => {}
+                }
+                let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
+                if entries
+                    .get(&held.task_id)
+                    .is_some_and(|current| Arc::ptr_eq(current, &held))
+                {
+                    entries.remove(&held.task_id);
+                }
+            }
+            .instrument(span),
+        );
+    }
+
+    /// Stops a task. True: it has stopped.
+    pub(crate) async fn cancel(
+        &self,
+        task_id: &str,
+        lease_epoch: i64,
+        grace: Duration,
+    ) -> Result<bool, Error> {
+        let entry = self.lock().get(task_id).cloned().ok_or_else(|| {
+            Error::new(
+                ErrorReason::TaskNotFound,
+                format!("this agent does not run task {task_id}"),
+            )
+        })?;
+        if lease_epoch > 0 && lease_epoch < entry.epoch() {
+            return Err(stale(&entry, lease_epoch));
+        }
+        entry.cancel.cancel();
+        Ok(tokio::time::timeout(grace, entry.finished()).await.is_ok())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Entry<A::Result>>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stale<R>(entry: &Entry<R>, epoch: i64) -> Error {
+    Error::new(
+        ErrorReason::StaleLease,
+        format!(
+            "lease epoch {epoch} is older than {}, which holds the task",
+            entry.epoch()
+        ),
+    )
+    .precondition(
+        format!("task/{}", entry.task_id),
+        "a newer lease holds the task",
+    )
+}
+
+// Checks what every task is told; answers when the work must be over.
+fn check(context: &TaskContext, instance_id: &str) -> Result<Instant, Error> {
+    let mut fields = contracts::parse::Fields::new();
+    fields.text("context.task_id", &context.task_id, 128);
+    fields.text("context.workflow_id", &context.workflow_id, 64);
+    fields.text("context.stage", &context.stage, 64);
+    fields.labels("context.labels", &context.labels);
+    if context.lease_epoch < 0 {
+        fields.wrong("context.lease_epoch", "is negative");
+    }
+    if context.lease_epoch > 0 && context.task_id.is_empty() {
+        fields.wrong("context.task_id", "is required with a lease epoch");
+    }
+    if context.resume_after_sequence < 0 {
+        fields.wrong("context.resume_after_sequence", "is negative");
+    }
+    if let Some(repository) = &context.repository {
+        fields.text(
+            "context.repository.url",
+            &repository.url,
+            contracts::parse::URL_BYTES,
+        );
+        fields.commit("context.repository.base_commit", &repository.base_commit);
+        fields.commit("context.repository.head_commit", &repository.head_commit);
+        fields.git_ref("context.repository.branch", &repository.branch);
+        fields.git_ref(
+            "context.repository.target_branch",
+            &repository.target_branch,
+        );
+    }
+    let left = match context.deadline {
+        None => Some(DEFAULT_DEADLINE),
+        Some(deadline) => wire_time::system_time(deadline)
+            .and_then(|deadline| deadline.duration_since(SystemTime::now()).ok()),
+    };
+    if left.is_none() {
+        fields.wrong("context.deadline", "has passed, or is no time");
+    }
+    let left = fields.finish(left.unwrap_or_default())?;
+    if !context.agent_instance_id.is_empty() && context.agent_instance_id != instance_id {
+        return Err(Error::new(
+            ErrorReason::WrongInstance,
+            format!(
+                "this is agent {instance_id}, not {}",
+                context.agent_instance_id
+            ),
+        ));
+    }
+    Ok(Instant::now() + left)
+}
+
+// Waits for the work, the deadline, cancellation, a broken journal, or the end of the orphan grace.
+async fn supervise<R: Clone>(
+    entry: &Arc<Entry<R>>,
+    mut work: tokio::task::JoinHandle<Result<R, Error>>,
+    deadline: Instant,
+    orphan_grace: Duration,
+    shutdown: &CancellationToken,
+) -> Ending<R> {
+    let broken = entry.reporter.broken();
+    let mut beat = tokio::time::interval(BEAT_INTERVAL);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut beaten = entry.reporter.last_sequence();
+    let why = loop {
+        tokio::select! {
+            biased;
+            ended = &mut work => return joined(ended),
+            () = entry.cancel.cancelled() => {
+                break if shutdown.is_cancelled() {
+                    Error::new(ErrorReason::Draining, "the agent is stopping")
+                } else {
+                    Error::new(ErrorReason::Cancelled, "the task was cancelled")
+                };
+            }
+            () = broken.cancelled() => {
+                break Error::new(ErrorReason::Infrastructure, "events cannot be kept: is the disk full?");
+            }
+            () = tokio::time::sleep_until(deadline) => {
+                break Error::new(ErrorReason::DeadlineExceeded, "the task's deadline has passed");
+            }
+            () = entry.orphaned(orphan_grace) => {
+                break Error::new(ErrorReason::Cancelled, "nobody read the task's stream any more");
+            }
+            _ = beat.tick() => {
+                let newest = entry.reporter.last_sequence();
+                if newest == beaten {
+                    entry.reporter.beat();
+                }
+                beaten = entry.reporter.last_sequence();
+            }
+        }
+    };
+    entry.cancel.cancel();
+    // Work that notices may still tidy up; its result came too late to count.
+    if tokio::time::timeout(STOP_GRACE, &mut work).await.is_err() {
+        work.abort();
+        let _ = work.await;
+    }
+    Err(why)
+}
+
+fn joined<R>(ended: Result<Result<R, Error>, tokio::task::JoinError>) -> Ending<R> {
+    match ended {
+        Ok(ending) => ending,
+        Err(error) => {
+            tracing::error!(%error, "the work broke off");
+            Err(Error::new(
+                ErrorReason::Infrastructure,
+                "the agent's work broke off; see its log",
+            ))
+        }
+    }
+}
+
+async fn remove(folder: &Path) {
+    if let Err(error) = tokio::fs::remove_dir_all(folder).await
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, folder = %folder.display(), "not removed");
+    }
+}
