@@ -189,38 +189,19 @@ where
     match channel {
         None => standing.set(true).await,
         Some(channel) => {
-            let hello = Hello {
-                instance_id,
-                agent_type: A::TYPE.into(),
-                address: config
-                    .advertise
-                    .unwrap_or_else(|| format!("http://{address}")),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                protocol_min: session::PROTOCOL,
-                protocol_max: session::PROTOCOL,
-                slot_count: i32::try_from(config.slot_count).unwrap_or(i32::MAX),
-                capabilities: agent.capabilities().await,
-                ..Hello::default()
-            };
-            tracker.spawn(session::hold(
-                channel,
-                hello,
-                tasks.clone(),
-                standing,
-                stop_session.clone(),
-            ));
+            let hello = hello(&*agent, &config, instance_id, address).await;
+            let stop = stop_session.clone();
+            tracker.spawn(session::hold(channel, hello, tasks.clone(), standing, stop));
         }
     }
     if let Some(http_address) = config.http_address {
         let listener = server::bind(http_address).await?;
-        let ready: http_port::Readiness = Arc::new(|| Box::pin(async { Ok(()) }));
-        let router = http_port::router(ready, config.registry.clone());
-        let stop = stop_session.clone();
-        tracker.spawn(async move {
-            if let Err(error) = http_port::serve(listener, router, stop).await {
-                tracing::error!(%error, "the HTTP port broke");
-            }
-        });
+        serve_http(
+            listener,
+            config.registry.clone(),
+            &tracker,
+            stop_session.clone(),
+        );
     }
 
     let stop_server = CancellationToken::new();
