@@ -2,6 +2,8 @@
 //! head commit, measures, judges by gates with three verdicts, and writes reports.
 
 pub mod coverage;
+pub mod gates;
+pub mod judge;
 pub mod reports;
 pub mod secrets;
 pub mod verdict;

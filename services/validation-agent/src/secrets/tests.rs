@@ -296,7 +296,7 @@ fn assignments_in_tests_and_documents_are_examples() {
     assert_eq!(SCANNER.scan("src/login.py", &text).len(), 1);
     // A token whose format alone shows it counts wherever it stands.
     assert_eq!(
-        scanner
+        SCANNER
             .scan("tests/login.py", &fixture("github-token"))
             .len(),
         1
