@@ -2,6 +2,7 @@
 //! Knows the contract, and nothing of what any service does.
 
 pub mod config;
+pub mod embedded_postgres;
 pub mod http_port;
 pub mod server;
 pub mod shutdown;
