@@ -1,1 +1,8 @@
-//! Placeholder opening.
+//! The integration agent: takes a change into the main line, correctly, or says precisely why not.
+
+pub mod commit;
+pub mod conflict;
+pub mod hunks;
+pub mod merge;
+pub mod resolution;
+pub mod strategy;

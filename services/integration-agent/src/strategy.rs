@@ -1,0 +1,463 @@
+//! Makes the commit that the target branch shall get, by one of four strategies, from two commits. Nothing
+//! is published here, and no branch is looked at.
+
+use agent_runtime::repository::{self, CommitId, Repository};
+use git2::Oid;
+
+use crate::{
+    commit::{self, Draft, Identity, Purpose},
+    conflict::Conflict,
+    merge::{Error, Markers, Merged, Sides, merge},
+    resolution::{Choices, resolve},
+};
+
+/// Most commits that are carried over one by one.
+const MOST_COMMITS: usize = 1000;
+/// How far back the target is searched for a commit of the same task.
+const SEARCH_LIMIT: usize = 10_000;
+
+/// How the source's commits come into the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// A commit with two parents.
+    Merge,
+    /// One commit with the whole change.
+    Squash,
+    /// The source's commits anew on the target.
+    Rebase,
+    /// Only if the source contains the target.
+    FastForward,
+}
+
+/// What is to be integrated.
+#[derive(Clone, Debug)]
+pub struct Integration {
+    /// The change.
+    pub source: CommitId,
+    /// The target's tip.
+    pub target: CommitId,
+    /// How.
+    pub strategy: Strategy,
+    /// What was decided about conflicts.
+    pub choices: Choices,
+    /// What the commits say.
+    pub purpose: Purpose,
+    /// Who commits.
+    pub committer: Identity,
+}
+
+/// What can be done.
+#[derive(Clone, Debug)]
+pub enum Prepared {
+    /// The target has it already.
+    AlreadyContained {
+        /// The commit of the target by which it came there, when it was this very task.
+        by: Option<CommitId>,
+    },
+    /// The target can just move to this commit.
+    FastForward(CommitId),
+    /// The target can get this commit, if it proves good.
+    Candidate(Candidate),
+    /// The sides disagree.
+    Conflict(Disagreement),
+    /// A fast-forward was asked for and is not possible.
+    NotFastForward,
+    /// The two share no history.
+    Unrelated,
+}
+
+/// A commit for the target.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The commit.
+    pub commit: CommitId,
+    /// Its tree.
+    pub tree: Oid,
+    /// The base that the sides were compared with.
+    pub base: CommitId,
+    /// Conflicts, all of them settled.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Conflicts that nobody settled.
+#[derive(Clone, Debug)]
+pub struct Disagreement {
+    /// The conflicts; some may be settled.
+    pub conflicts: Vec<Conflict>,
+    /// The commit of the source at which a rebase stopped.
+    pub stopped_at: Option<CommitId>,
+}
+
+/// Makes the commit, as far as the sides agree.
+pub async fn prepare(repository: &Repository, work: &Integration) -> Result<Prepared, Error> {
+    let (source, target) = (work.source, work.target);
+    if repository.contains(target, source).await? {
+        let by = published(repository, work, None).await?;
+        return Ok(Prepared::AlreadyContained { by });
+    }
+    let base = match repository.merge_base(target, source).await {
+        Err(repository::Error::Unrelated { .. }) => return Ok(Prepared::Unrelated),
+        base => base?,
+    };
+    if let Some(by) = published(repository, work, Some(base)).await? {
+        return Ok(Prepared::AlreadyContained { by: Some(by) });
+    }
+    match work.strategy {
+        Strategy::FastForward if base == target => Ok(Prepared::FastForward(source)),
+        Strategy::FastForward => Ok(Prepared::NotFastForward),
+        Strategy::Merge => joined(repository, work, false).await,
+        Strategy::Squash => joined(repository, work, true).await,
+        Strategy::Rebase => rebased(repository, work, base).await,
+    }
+}
+
+/// The commit that an earlier run of this task put on the target.
+async fn published(
+    repository: &Repository,
+    work: &Integration,
+    since: Option<CommitId>,
+) -> Result<Option<CommitId>, Error> {
+    let (source, target) = (work.source, work.target);
+    let purpose = work.purpose.clone();
+    if purpose.task_id.is_empty() {
+        return Ok(None);
+    }
+    let action = "look for an earlier run of the task";
+    repository
+        .with_objects(action, move |objects, gone| {
+            let mut walk = objects.revwalk().map_err(Error::object(action))?;
+            walk.push(target.oid()).map_err(Error::object(action))?;
+            if let Some(since) = since {
+                walk.hide(since.oid()).map_err(Error::object(action))?;
+            }
+            for id in walk.take(SEARCH_LIMIT) {
+                gone.check(action)?;
+                let commit = id
+                    .and_then(|id| objects.find_commit(id))
+                    .map_err(Error::object(action))?;
+                if purpose.made(&String::from_utf8_lossy(commit.message_bytes()), source) {
+                    return Ok(Some(commit.id().into()));
+                }
+            }
+            Ok(None)
+        })
+        .await
+}
+
+/// A merge commit, or its whole change as one commit.
+async fn joined(
+    repository: &Repository,
+    work: &Integration,
+    squash: bool,
+) -> Result<Prepared, Error> {
+    let sides = Sides {
+        base: None,
+        ours: work.target,
+        theirs: work.source,
+    };
+    let merged = settle(repository, sides, &work.choices).await?;
+    if merged.conflicts.iter().any(Conflict::is_open) {
+        return Ok(Prepared::Conflict(Disagreement {
+            conflicts: merged.conflicts,
+            stopped_at: None,
+        }));
+    }
+    let work = work.clone();
+    repository
+        .with_objects("write the merge", move |objects, _| {
+            if squash && tree_of(objects, work.target)? == merged.tree {
+                return Ok(Prepared::AlreadyContained { by: None });
+            }
+            let commit = if squash {
+                write_squash(objects, &work, &merged)?
+            } else {
+                write_merge(objects, &work, &merged)?
+            };
+            Ok(Prepared::Candidate(Candidate {
+                commit,
+                tree: merged.tree,
+                base: merged.base,
+                conflicts: merged.conflicts,
+            }))
+        })
+        .await
+}
+
+async fn settle(repository: &Repository, sides: Sides, choices: &Choices) -> Result<Merged, Error> {
+    let merged = merge(repository, sides, Markers::Usual).await?;
+    resolve(repository, sides, merged, choices).await
+}
+
+fn write_merge(
+    objects: &git2::Repository,
+    work: &Integration,
+    merged: &Merged,
+) -> Result<CommitId, Error> {
+    let message = work.purpose.merge_message(work.source);
+    commit::write(
+        objects,
+        &Draft {
+            tree: merged.tree,
+            parents: vec![work.target, work.source],
+            author: None,
+            committer: &work.committer,
+            time: time_after(objects, work, &[work.target, work.source])?,
+            encoding: None,
+            message: message.as_bytes(),
+        },
+    )
+}
+
+fn write_squash(
+    objects: &git2::Repository,
+    work: &Integration,
+    merged: &Merged,
+) -> Result<CommitId, Error> {
+    let action = "read the squashed commits";
+    let mut walk = objects.revwalk().map_err(Error::object(action))?;
+    walk.set_sorting(git2::Sort::TOPOLOGICAL | git2::Sort::REVERSE)
+        .and_then(|()| walk.push(work.source.oid()))
+        .and_then(|()| walk.hide(work.target.oid()))
+        .map_err(Error::object(action))?;
+    let mut subjects = Vec::new();
+    for id in walk {
+        let commit = id
+            .and_then(|id| objects.find_commit(id))
+            .map_err(Error::object(action))?;
+        if commit.parent_count() < 2 && subjects.len() < MOST_COMMITS {
+            subjects.push(subject(&commit));
+        }
+    }
+    let source = objects
+        .find_commit(work.source.oid())
+        .map_err(Error::object(action))?;
+    let message = work.purpose.squash_message(&subjects, work.source);
+    commit::write(
+        objects,
+        &Draft {
+            tree: merged.tree,
+            parents: vec![work.target],
+            author: commit::header_field(&source, "author").as_deref(),
+            committer: &work.committer,
+            time: time_after(objects, work, &[work.target, work.source])?,
+            encoding: None,
+            message: message.as_bytes(),
+        },
+    )
+}
+
+/// The source's commits one after the other on the target, as `git rebase` does it: merges are left out, and
+/// so is what the target has already.
+async fn rebased(
+    repository: &Repository,
+    work: &Integration,
+    base: CommitId,
+) -> Result<Prepared, Error> {
+    let commits = to_carry_over(repository, work).await?;
+    let linear = repository
+        .with_objects("read the source's history", {
+            let work = work.clone();
+            move |objects, _| is_linear(objects, &work)
+        })
+        .await?;
+    if base == work.target && linear {
+        return Ok(Prepared::FastForward(work.source));
+    }
+    let mut tip = work.target;
+    let mut conflicts = Vec::new();
+    let last = commits.last().copied();
+    for commit in commits {
+        let parent = parent_of(repository, commit).await?;
+        let sides = Sides {
+            base: Some(parent),
+            ours: tip,
+            theirs: commit,
+        };
+        let merged = settle(repository, sides, &work.choices).await?;
+        let open = merged.conflicts.iter().any(Conflict::is_open);
+        conflicts.extend(merged.conflicts.iter().cloned());
+        if open {
+            return Ok(Prepared::Conflict(Disagreement {
+                conflicts,
+                stopped_at: Some(commit),
+            }));
+        }
+        let work = work.clone();
+        let is_last = Some(commit) == last;
+        tip = repository
+            .with_objects("carry a commit over", move |objects, _| {
+                carry_over(objects, &work, (tip, parent, commit), merged.tree, is_last)
+            })
+            .await?;
+    }
+    if tip == work.target {
+        return Ok(Prepared::AlreadyContained { by: None });
+    }
+    repository
+        .with_objects("read the rebased tree", move |objects, _| {
+            Ok(Prepared::Candidate(Candidate {
+                commit: tip,
+                tree: tree_of(objects, tip)?,
+                base,
+                conflicts,
+            }))
+        })
+        .await
+}
+
+/// The commits that a rebase carries over, oldest first.
+async fn to_carry_over(
+    repository: &Repository,
+    work: &Integration,
+) -> Result<Vec<CommitId>, Error> {
+    let arguments = [
+        "rev-list",
+        "--topo-order",
+        "--reverse",
+        "--no-merges",
+        "--cherry-pick",
+        "--right-only",
+        &format!("{}...{}", work.target, work.source),
+        "--",
+    ]
+    .map(str::to_owned);
+    let output = repository
+        .plumbing("rev-list", None, &arguments, None)
+        .await?;
+    if output.code != Some(0) {
+        return Err(Error::Git {
+            detail: output.stderr,
+        });
+    }
+    let commits: Vec<CommitId> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .collect();
+    if commits.len() > MOST_COMMITS {
+        return Err(Error::Repository(repository::Error::TooLarge {
+            what: "the source".to_owned(),
+            limit: format!("{MOST_COMMITS} commits for a rebase"),
+        }));
+    }
+    Ok(commits)
+}
+
+fn is_linear(objects: &git2::Repository, work: &Integration) -> Result<bool, Error> {
+    let action = "read the source's history";
+    let mut walk = objects.revwalk().map_err(Error::object(action))?;
+    walk.push(work.source.oid())
+        .and_then(|()| walk.hide(work.target.oid()))
+        .map_err(Error::object(action))?;
+    for id in walk {
+        let commit = id
+            .and_then(|id| objects.find_commit(id))
+            .map_err(Error::object(action))?;
+        if commit.parent_count() > 1 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The commit that a change is relative to. For a root commit that is a commit with nothing in it.
+async fn parent_of(repository: &Repository, commit: CommitId) -> Result<CommitId, Error> {
+    let action = "read a commit's parent";
+    repository
+        .with_objects(action, move |objects, _| {
+            let commit = objects
+                .find_commit(commit.oid())
+                .map_err(Error::object(action))?;
+            if let Ok(parent) = commit.parent_id(0) {
+                return Ok(parent.into());
+            }
+            let tree = objects
+                .treebuilder(None)
+                .and_then(|builder| builder.write())
+                .map_err(Error::object(action))?;
+            let nobody = Identity {
+                name: "merge".to_owned(),
+                email: "merge@localhost".to_owned(),
+            };
+            commit::write(
+                objects,
+                &Draft {
+                    tree,
+                    parents: Vec::new(),
+                    author: None,
+                    committer: &nobody,
+                    time: 0,
+                    encoding: None,
+                    message: b"nothing",
+                },
+            )
+        })
+        .await
+}
+
+/// Writes `commit` anew on `tip`; gives `tip` itself when nothing of it is left.
+fn carry_over(
+    objects: &git2::Repository,
+    work: &Integration,
+    (tip, parent, original): (CommitId, CommitId, CommitId),
+    tree: Oid,
+    is_last: bool,
+) -> Result<CommitId, Error> {
+    let action = "carry a commit over";
+    let commit = objects
+        .find_commit(original.oid())
+        .map_err(Error::object(action))?;
+    let was_empty = tree_of(objects, parent)? == commit.tree_id();
+    if tree == tree_of(objects, tip)? && !was_empty {
+        return Ok(tip);
+    }
+    let message = if is_last {
+        work.purpose
+            .add_trailers(commit.message_raw_bytes(), work.source)
+    } else {
+        commit.message_raw_bytes().to_vec()
+    };
+    commit::write(
+        objects,
+        &Draft {
+            tree,
+            parents: vec![tip],
+            author: commit::header_field(&commit, "author").as_deref(),
+            committer: &work.committer,
+            time: time_after(objects, work, &[tip, original])?,
+            encoding: commit::header_field(&commit, "encoding").as_deref(),
+            message: &message,
+        },
+    )
+}
+
+/// Not before the task was made, nor before the commits that it comes from; the same at every run.
+fn time_after(
+    objects: &git2::Repository,
+    work: &Integration,
+    commits: &[CommitId],
+) -> Result<i64, Error> {
+    let mut time = work.purpose.task_time;
+    for commit in commits {
+        let commit = objects
+            .find_commit(commit.oid())
+            .map_err(Error::object("read a commit's time"))?;
+        time = time.max(commit.time().seconds());
+    }
+    Ok(time)
+}
+
+fn tree_of(objects: &git2::Repository, commit: CommitId) -> Result<Oid, Error> {
+    objects
+        .find_commit(commit.oid())
+        .map(|commit| commit.tree_id())
+        .map_err(Error::object("read a commit"))
+}
+
+fn subject(commit: &git2::Commit<'_>) -> String {
+    String::from_utf8_lossy(commit.message_bytes())
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
