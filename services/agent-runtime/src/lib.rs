@@ -7,6 +7,7 @@ mod journal;
 mod load;
 pub mod log_artifact;
 pub mod process;
+pub mod project;
 pub mod reporter;
 pub mod repository;
 pub mod serve;

@@ -37,14 +37,15 @@ macro_rules! text_value {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(test, schemars(with = "String", extend("pattern" = "^[0-9]+\\s*[a-zA-Z]+(\\s*[0-9]+\\s*[a-zA-Z]+)*$")))]
+#[cfg_attr(test, schemars(extend("pattern" = "^[0-9]+\\s*[a-zA-Z]+(\\s*[0-9]+\\s*[a-zA-Z]+)*$")))]
 pub struct Period(Duration);
 
 impl Period {
     /// Parses a duration with a unit.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let duration = humantime::parse_duration(text)
-            .map_err(|_| format!("`{text}` is not a duration with a unit, such as `30s` or `5m`"))?;
+        let duration = humantime::parse_duration(text).map_err(|_| {
+            format!("`{text}` is not a duration with a unit, such as `30s` or `5m`")
+        })?;
         if duration.is_zero() || duration > MAX_PERIOD {
             return Err(format!("`{text}` must be more than zero and at most 24h"));
         }
@@ -74,7 +75,7 @@ text_value!(Period);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(test, schemars(with = "String", extend("pattern" = "^[0-9]+\\s*(KiB|MiB|GiB|KB|MB|GB)$")))]
+#[cfg_attr(test, schemars(extend("pattern" = "^[0-9]+\\s*(KiB|MiB|GiB|KB|MB|GB)$")))]
 pub struct Memory(u64);
 
 impl Memory {
@@ -94,7 +95,9 @@ impl Memory {
         };
         match number.checked_mul(unit) {
             Some(bytes) if (1 << 20..=1 << 40).contains(&bytes) => Ok(Self(bytes)),
-            Some(_) | None => Err(format!("`{text}` must be at least 1MiB and at most 1024GiB")),
+            Some(_) | None => Err(format!(
+                "`{text}` must be at least 1MiB and at most 1024GiB"
+            )),
         }
     }
 
@@ -106,7 +109,12 @@ impl Memory {
 
 impl fmt::Display for Memory {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1000, "KB")] {
+        for (unit, name) in [
+            (1 << 30, "GiB"),
+            (1 << 20, "MiB"),
+            (1 << 10, "KiB"),
+            (1000, "KB"),
+        ] {
             if self.0.is_multiple_of(unit) {
                 return write!(formatter, "{}{name}", self.0 / unit);
             }
@@ -122,7 +130,7 @@ text_value!(Memory);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(test, schemars(with = "String", extend("pattern" = "^[a-z][a-z0-9_-]{0,62}$")))]
+#[cfg_attr(test, schemars(extend("pattern" = "^[a-z][a-z0-9_-]{0,62}$")))]
 pub struct Name(String);
 
 impl Name {
@@ -159,7 +167,7 @@ text_value!(Name);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(test, schemars(with = "String", extend("pattern" = "^(?!AGENTIC_)[A-Za-z_][A-Za-z0-9_]{0,127}$")))]
+#[cfg_attr(test, schemars(extend("pattern" = "^(?!AGENTIC_)[A-Za-z_][A-Za-z0-9_]{0,127}$")))]
 pub struct Variable(String);
 
 impl Variable {
@@ -171,10 +179,14 @@ impl Variable {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !sound {
-            return Err(format!("`{text}` is not the name of an environment variable"));
+            return Err(format!(
+                "`{text}` is not the name of an environment variable"
+            ));
         }
         if text.starts_with("AGENTIC_") {
-            return Err(format!("`{text}`: names that begin with `AGENTIC_` are reserved"));
+            return Err(format!(
+                "`{text}`: names that begin with `AGENTIC_` are reserved"
+            ));
         }
         Ok(Self(text.to_owned()))
     }
@@ -193,11 +205,18 @@ impl fmt::Display for Variable {
 
 text_value!(Variable);
 
+impl Variable {
+    /// `PORT`, which tells most apps where to listen.
+    pub fn port() -> Self {
+        Self("PORT".to_owned())
+    }
+}
+
 /// A path within the repository: relative, without `..`, without the `.git` folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(test, schemars(with = "String", extend("minLength" = 1, "maxLength" = 512, "pattern" = "^[^/]")))]
+#[cfg_attr(test, schemars(extend("minLength" = 1, "maxLength" = 512, "pattern" = "^[^/]")))]
 pub struct ConfinedPath(String);
 
 impl ConfinedPath {
@@ -225,14 +244,16 @@ text_value!(ConfinedPath);
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(test, schemars(with = "String", extend("minLength" = 1, "maxLength" = 512, "pattern" = "^[^/]")))]
+#[cfg_attr(test, schemars(extend("minLength" = 1, "maxLength" = 512, "pattern" = "^[^/]")))]
 pub struct FilePattern(String);
 
 impl FilePattern {
     /// Parses a pattern.
     pub fn parse(text: &str) -> Result<Self, String> {
         let pattern = Self(confined(text)?);
-        pattern.matcher().map_err(|problem| format!("`{text}` is not a file pattern: {problem}"))?;
+        pattern
+            .matcher()
+            .map_err(|problem| format!("`{text}` is not a file pattern: {problem}"))?;
         Ok(pattern)
     }
 
@@ -264,12 +285,19 @@ fn confined(text: &str) -> Result<String, String> {
         return Err(format!("a path has 1 to {MAX_PATH_BYTES} bytes"));
     }
     if text.starts_with('/') || text.starts_with('~') {
-        return Err(format!("`{text}` is not relative to the root of the repository"));
+        return Err(format!(
+            "`{text}` is not relative to the root of the repository"
+        ));
     }
     if text.contains('\\') || text.chars().any(char::is_control) {
-        return Err(format!("{text:?} contains a backslash or a control character"));
+        return Err(format!(
+            "{text:?} contains a backslash or a control character"
+        ));
     }
-    let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let parts: Vec<&str> = text
+        .split('/')
+        .filter(|part| !matches!(*part, "" | "."))
+        .collect();
     if parts.contains(&"..") {
         return Err(format!("`{text}` leaves the repository"));
     }
@@ -286,14 +314,16 @@ fn confined(text: &str) -> Result<String, String> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
-#[cfg_attr(test, schemars(with = "Vec<String>", extend("minItems" = 1, "maxItems" = 256)))]
+#[cfg_attr(test, schemars(extend("minItems" = 1, "maxItems" = 256)))]
 pub struct Argv(Vec<String>);
 
 impl Argv {
     /// Checks an argument vector.
     pub fn parse(argv: Vec<String>) -> Result<Self, String> {
         let Some(program) = argv.first() else {
-            return Err("a command is a list of a program and its arguments; this one is empty".into());
+            return Err(
+                "a command is a list of a program and its arguments; this one is empty".into(),
+            );
         };
         if program.trim().is_empty() {
             return Err("the program of a command is empty".into());
@@ -301,8 +331,13 @@ impl Argv {
         if argv.len() > MAX_ARGUMENTS {
             return Err(format!("a command has at most {MAX_ARGUMENTS} arguments"));
         }
-        if let Some(long) = argv.iter().position(|argument| argument.len() > MAX_ARGUMENT_BYTES) {
-            return Err(format!("argument {long} has more than {MAX_ARGUMENT_BYTES} bytes"));
+        if let Some(long) = argv
+            .iter()
+            .position(|argument| argument.len() > MAX_ARGUMENT_BYTES)
+        {
+            return Err(format!(
+                "argument {long} has more than {MAX_ARGUMENT_BYTES} bytes"
+            ));
         }
         if argv.iter().any(|argument| argument.contains('\0')) {
             return Err("an argument contains a zero byte".into());
@@ -337,8 +372,14 @@ impl fmt::Display for Argv {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, argument) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { " " };
-            if argument.is_empty() || argument.contains([' ', '\t', '\n', '"', '\'', '$', '&', '|', ';']) {
-                write!(formatter, "{separator}'{}'", argument.replace('\'', r"'\''"))?;
+            if argument.is_empty()
+                || argument.contains([' ', '\t', '\n', '"', '\'', '$', '&', '|', ';'])
+            {
+                write!(
+                    formatter,
+                    "{separator}'{}'",
+                    argument.replace('\'', r"'\''")
+                )?;
             } else {
                 write!(formatter, "{separator}{argument}")?;
             }
@@ -353,9 +394,20 @@ mod tests {
 
     #[test]
     fn durations_need_a_unit_and_stay_in_bounds() {
-        assert_eq!(Period::parse("1m 30s").unwrap().get(), Duration::from_secs(90));
+        assert_eq!(
+            Period::parse("1m 30s").unwrap().get(),
+            Duration::from_secs(90)
+        );
         assert_eq!(Period::parse("250ms").unwrap().to_string(), "250ms");
-        for wrong in ["30", "", "0s", "25h", "-1s", "1 fortnight", "99999999999999999999s"] {
+        for wrong in [
+            "30",
+            "",
+            "0s",
+            "25h",
+            "-1s",
+            "1 fortnight",
+            "99999999999999999999s",
+        ] {
             assert!(Period::parse(wrong).is_err(), "{wrong}");
         }
     }
@@ -366,7 +418,15 @@ mod tests {
             let size = Memory::parse(text).unwrap();
             assert_eq!(Memory::parse(&size.to_string()).unwrap(), size, "{text}");
         }
-        for wrong in ["512", "1KiB", "MiB", "2TiB", "99999999999GiB", "1.5GiB", "-1GB"] {
+        for wrong in [
+            "512",
+            "1KiB",
+            "MiB",
+            "2TiB",
+            "99999999999GiB",
+            "1.5GiB",
+            "-1GB",
+        ] {
             assert!(Memory::parse(wrong).is_err(), "{wrong}");
         }
     }
@@ -375,7 +435,17 @@ mod tests {
     fn paths_stay_in_the_repository() {
         assert_eq!(ConfinedPath::parse("./a//b/./c").unwrap().as_str(), "a/b/c");
         assert_eq!(ConfinedPath::parse("./").unwrap().as_str(), ".");
-        for wrong in ["/etc/passwd", "..", "a/../../b", "~/x", "", ".git/config", "x/.GIT/y", "a\\b", "a\nb"] {
+        for wrong in [
+            "/etc/passwd",
+            "..",
+            "a/../../b",
+            "~/x",
+            "",
+            ".git/config",
+            "x/.GIT/y",
+            "a\\b",
+            "a\nb",
+        ] {
             assert!(ConfinedPath::parse(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -385,7 +455,11 @@ mod tests {
         let pattern = FilePattern::parse("e2e/*.hurl").unwrap();
         assert!(pattern.matches("e2e/a.hurl"));
         assert!(!pattern.matches("e2e/deep/a.hurl"));
-        assert!(FilePattern::parse("**/*.hurl").unwrap().matches("e2e/deep/a.hurl"));
+        assert!(
+            FilePattern::parse("**/*.hurl")
+                .unwrap()
+                .matches("e2e/deep/a.hurl")
+        );
         assert!(FilePattern::parse("e2e/[").is_err());
         assert!(FilePattern::parse("../*.hurl").is_err());
     }

@@ -1,0 +1,20 @@
+//! What a project is: how it describes itself in `.agentic/`, and what its files tell where it says nothing.
+//! It judges nothing and runs nothing; agents read here what to run and where that came from.
+
+mod description;
+mod gates;
+mod parse;
+#[cfg(test)]
+mod schema;
+mod value;
+
+pub use self::{
+    description::{
+        App, Browser, Check, Coverage, DESCRIPTION_FILE, Dependencies, Description, E2e, Endpoint,
+        Environment, FormatVersion, HttpReady, ProbeSettings, Ready, ReadyBy, Report, Request,
+        Start, StartBy, Strategy, Suite, SuiteBy, TargetKind, log_pattern,
+    },
+    gates::{GATES_FILE, Gate, GatePolicy, Metric, Operator, Waiver},
+    parse::DescriptionError,
+    value::{Argv, ConfinedPath, FilePattern, Memory, Name, Period, Variable},
+};
