@@ -24,6 +24,7 @@ mod push;
 mod read;
 mod resolve;
 mod url;
+mod wire;
 
 pub use self::{
     cache::{CacheSettings, RepositoryCache},
