@@ -1,36 +1,35 @@
-//! Gates: rules over measurements, with three verdicts. Holds the built-in policy, merges a project's own
-//! into it, and judges. Knows no files: the policy arrives parsed, the measurements arrive measured.
+//! Gates: rules over measurements, with three verdicts. Holds the built-in policy, merges a project's own into
+//! it, and judges. Knows no files: the policy arrives parsed, the measurements arrive measured.
 
-mod metric;
 mod policy;
 
 use std::{collections::BTreeMap, fmt};
 
+use agent_runtime::project::{Metric, Operator};
 use time::Date;
 
 use crate::verdict::{Judgement, Verdict};
 
-pub use self::{
-    metric::{Metric, Unit},
-    policy::{Gate, Merged, Operator, PolicyError, Waiver, built_in, merge},
-};
+pub use self::policy::{HeldGate, Policy, PolicyError};
 
 /// One measurement, and where it comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
     /// In the metric's unit.
     pub value: f64,
-    /// Such as `tests: junit report`.
+    /// Such as `tests: JUnit report`.
     pub source: String,
 }
 
 /// Everything that was measured, and for what was not, why not.
 #[derive(Debug, Clone, Default)]
 pub struct Measurements {
-    /// Measured.
+    /// Measured at the head.
     pub values: BTreeMap<Metric, Measurement>,
     /// Why a metric is missing.
     pub missing: BTreeMap<Metric, String>,
+    /// Measured at the base, for gates with `ratchet`.
+    pub at_base: BTreeMap<Metric, f64>,
     /// Executable changed lines, for gates with `minimum_lines`; `None` when coverage was not measured.
     pub new_code_line_count: Option<u64>,
 }
@@ -60,7 +59,7 @@ impl Measurements {
 #[derive(Debug, Clone)]
 pub struct GateResult {
     /// The gate.
-    pub gate: Gate,
+    pub gate: HeldGate,
     /// What was measured.
     pub actual: Option<f64>,
     /// What came of it.
@@ -80,21 +79,22 @@ impl GateResult {
     }
 }
 
-/// Judges every gate of a merged policy.
-pub fn judge(policy: &Merged, measurements: &Measurements, today: Date) -> Vec<GateResult> {
+/// Judges every gate of a policy.
+pub fn judge(policy: &Policy, measurements: &Measurements, today: Date) -> Vec<GateResult> {
     policy
         .gates
         .iter()
         .map(|gate| {
+            let metric = gate.rule.metric;
             let actual = measurements
                 .values
-                .get(&gate.metric)
+                .get(&metric)
                 .map(|measured| measured.value);
             let (judgement, blocking) = judge_gate(gate, actual, measurements);
-            let waiver = (judgement.verdict != Verdict::Passed && !gate.metric.is_unwaivable())
-                .then(|| policy.waiver_of(gate.metric.name(), today))
-                .flatten()
-                .map(Waiver::to_string);
+            let waiver = (judgement.verdict != Verdict::Passed
+                && !policy::is_unconditional(metric))
+            .then(|| policy.waiver_of(metric.as_str(), today))
+            .flatten();
             GateResult {
                 gate: gate.clone(),
                 actual,
@@ -107,39 +107,67 @@ pub fn judge(policy: &Merged, measurements: &Measurements, today: Date) -> Vec<G
         .collect()
 }
 
-fn judge_gate(gate: &Gate, actual: Option<f64>, measurements: &Measurements) -> (Judgement, bool) {
-    let blocks = !gate.advisory;
+fn judge_gate(
+    gate: &HeldGate,
+    actual: Option<f64>,
+    measurements: &Measurements,
+) -> (Judgement, bool) {
+    let rule = &gate.rule;
+    let name = rule.metric.as_str();
+    let blocks = !rule.advisory;
+    // Too few lines to say anything: shown as what it is, and nothing that could stop a change.
+    if let (Some(minimum), Some(lines)) = (rule.minimum_lines, measurements.new_code_line_count)
+        && lines < u64::from(minimum)
+    {
+        let reason = format!("{lines} executable changed lines; judged from {minimum}");
+        return (Judgement::not_proven(reason), false);
+    }
     let Some(actual) = actual.filter(|value| value.is_finite()) else {
         let reason = measurements
             .missing
-            .get(&gate.metric)
-            .map_or_else(|| format!("{} was not measured", gate.metric), Clone::clone);
+            .get(&rule.metric)
+            .map_or_else(|| format!("{name} was not measured"), Clone::clone);
         return (
             Judgement::not_proven(reason),
             blocks && gate.blocks_when_missing,
         );
     };
-    if let Some(minimum) = gate.minimum_lines {
-        match measurements.new_code_line_count {
-            Some(lines) if lines < minimum => {
-                // Too few lines to say anything: shown as what it is, and nothing that could stop a change.
-                let reason = format!("{lines} executable changed lines; judged from {minimum}");
-                return (Judgement::not_proven(reason), false);
-            }
-            Some(_) | None => {}
+    if !rule.operator.holds(actual, rule.threshold) {
+        let reason = format!(
+            "{name} is {}, wanted {} {}",
+            Number(actual),
+            rule.operator.as_str(),
+            Number(rule.threshold)
+        );
+        return (Judgement::failed(reason), blocks);
+    }
+    if rule.ratchet {
+        let Some(base) = measurements.at_base.get(&rule.metric).copied() else {
+            let reason = format!(
+                "{name} was not measured on the base commit, which it must not be worse than"
+            );
+            return (Judgement::not_proven(reason), blocks);
+        };
+        if is_worse(rule.operator, actual, base) {
+            let reason = format!(
+                "{name} is {}, worse than {} on the base commit",
+                Number(actual),
+                Number(base)
+            );
+            return (Judgement::failed(reason), blocks);
         }
     }
-    let told = format!(
-        "{} {} (wanted: {} {})",
-        gate.metric,
-        Number(actual),
-        gate.operator,
-        Number(gate.threshold)
-    );
-    if gate.operator.holds(actual, gate.threshold) {
-        (Judgement::passed(told), blocks)
-    } else {
-        (Judgement::failed(told), blocks)
+    (
+        Judgement::passed(format!("{name} is {}", Number(actual))),
+        blocks,
+    )
+}
+
+fn is_worse(operator: Operator, actual: f64, base: f64) -> bool {
+    match operator {
+        Operator::AtLeast | Operator::Above => actual < base,
+        Operator::AtMost | Operator::Below => actual > base,
+        Operator::Equals => false,
     }
 }
 

@@ -1,9 +1,13 @@
 //! The validation agent: is this commit good? It runs the checks that the base commit names on the
 //! head commit, measures, judges by gates with three verdicts, and writes reports.
 
+pub mod assessment;
+pub mod cache;
 pub mod coverage;
+pub mod findings;
 pub mod gates;
 pub mod judge;
+pub mod report_files;
 pub mod reports;
 pub mod secrets;
 pub mod verdict;
