@@ -83,13 +83,18 @@ pub fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let digits = line.bytes().take_while(u8::is_ascii_digit).count();
     for (index, letter) in line.char_indices() {
-        let marks = "\\`*_[]<>&#|~!$".contains(letter);
+        let marks = "\\`*_[]#|~!$".contains(letter);
         let starts_a_list = (index == 0 && matches!(letter, '-' | '+' | '='))
             || (index > 0 && index == digits && matches!(letter, '.' | ')'));
         if marks || starts_a_list {
             out.push('\\');
         }
-        out.push(letter);
+        match letter {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            other => out.push(other),
+        }
     }
     out
 }
@@ -170,7 +175,7 @@ mod tests {
     fn markdown_shows_text_as_it_is() {
         assert_eq!(
             markdown("# <b>*x*</b> [y](z) `c`"),
-            r"\# \<b\>\*x\*\</b\> \[y\](z) \`c\`"
+            r"\# &lt;b&gt;\*x\*&lt;/b&gt; \[y\](z) \`c\`"
         );
         assert_eq!(markdown("- item"), r"\- item");
         assert_eq!(markdown("12. item"), r"12\. item");

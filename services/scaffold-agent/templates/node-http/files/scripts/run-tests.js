@@ -1,4 +1,4 @@
-// Runs every test: `node scripts/test.js`. Writes `junit.xml` and `lcov.info`.
+// Runs every test: `node scripts/run-tests.js`. Writes `junit.xml` and `lcov.info`.
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,0 +1,12 @@
+//! The scaffold agent against real toolchains, git repositories and gRPC.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod projects;
