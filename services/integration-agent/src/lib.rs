@@ -3,6 +3,8 @@
 pub mod commit;
 pub mod conflict;
 pub mod hunks;
+pub mod ladder;
 pub mod merge;
 pub mod resolution;
 pub mod strategy;
+pub mod trees;

@@ -73,8 +73,8 @@ pub struct Candidate {
     pub commit: CommitId,
     /// Its tree.
     pub tree: Oid,
-    /// The base that the sides were compared with.
-    pub base: CommitId,
+    /// The base that the sides were compared with, if it was one.
+    pub base: Option<CommitId>,
     /// Conflicts, all of them settled.
     pub conflicts: Vec<Conflict>,
 }
@@ -176,11 +176,22 @@ async fn joined(
             Ok(Prepared::Candidate(Candidate {
                 commit,
                 tree: merged.tree,
-                base: merged.base,
+                base: only_base(objects, &work)?,
                 conflicts: merged.conflicts,
             }))
         })
         .await
+}
+
+/// The best common ancestor of the two, unless there are several.
+fn only_base(objects: &git2::Repository, work: &Integration) -> Result<Option<CommitId>, Error> {
+    let bases = objects
+        .merge_bases(work.target.oid(), work.source.oid())
+        .map_err(Error::object("find the merge base"))?;
+    Ok(match &*bases {
+        [only] => Some(CommitId::from(*only)),
+        _ => None,
+    })
 }
 
 async fn settle(repository: &Repository, sides: Sides, choices: &Choices) -> Result<Merged, Error> {
@@ -298,7 +309,8 @@ async fn rebased(
             Ok(Prepared::Candidate(Candidate {
                 commit: tip,
                 tree: tree_of(objects, tip)?,
-                base,
+                // Each commit was compared with its own parent.
+                base: None,
                 conflicts,
             }))
         })

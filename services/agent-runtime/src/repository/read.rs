@@ -10,7 +10,7 @@ const LARGEST_FILE: usize = 64 * 1024 * 1024;
 pub(super) const MOST_FILES: usize = 500_000;
 
 /// What an entry of a tree is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileKind {
     /// An ordinary file.
     File,

@@ -10,9 +10,11 @@ use agent_runtime::repository::{CommitId, Repository};
 use integration_agent::{
     commit::{Identity, Purpose},
     conflict::{Author, Choice, Conflict, Kind},
+    ladder::{Verdict, form, regions},
     merge::{Markers, Sides, merge},
     resolution::{Choices, resolve},
-    strategy::{Integration, Prepared, Strategy, prepare},
+    strategy::{Candidate, Integration, Prepared, Strategy, prepare},
+    trees::{Entry, Trees},
 };
 
 use crate::{
@@ -31,6 +33,7 @@ enum Answer {
 const MERGES: u64 = 400;
 const REBASES: u64 = 120;
 const RESOLUTIONS: u64 = 150;
+const LADDERS: u64 = 150;
 
 async fn many(
     world: &World,
@@ -285,5 +288,78 @@ async fn rebases_are_those_of_git() {
     assert!(
         clean > 15 && conflicted > 15,
         "{clean} clean, {conflicted} in conflict"
+    );
+}
+
+/// The trees of a commit made by us, and those that it came from.
+async fn trees_of(repository: &Repository, history: &History, candidate: &Candidate) -> Trees {
+    let (ours, theirs) = (history.ours, history.theirs);
+    Trees::read(repository, candidate.base, ours, theirs, candidate.commit)
+        .await
+        .unwrap()
+}
+
+fn look(objects: &git2::Repository, trees: &Trees) -> [Verdict; 2] {
+    [
+        regions::look(objects, trees, &BTreeSet::new())
+            .unwrap()
+            .verdict,
+        form::look(objects, trees).unwrap().verdict,
+    ]
+}
+
+#[tokio::test]
+async fn what_git_merges_cleanly_climbs_the_ladder_and_what_is_tampered_with_does_not() {
+    let world = World::new();
+    let (_, repository, histories) = many(&world, 30_000..30_000 + LADDERS, Mood::Wild).await;
+    let (mut clean, mut tampered) = (0, 0);
+    for (seed, history) in &histories {
+        let work = integration(history, Strategy::Merge);
+        let Prepared::Candidate(candidate) = prepare(&repository, &work).await.unwrap() else {
+            continue;
+        };
+        let copy = git2::Repository::open_bare(repository.folder()).unwrap();
+        let mut trees = trees_of(&repository, history, &candidate).await;
+        assert_eq!(
+            look(&copy, &trees),
+            [Verdict::Passed, Verdict::Passed],
+            "seed {seed}"
+        );
+        clean += 1;
+
+        // A file that both sides have is lost.
+        let both = trees
+            .ours
+            .keys()
+            .find(|path| trees.theirs.contains_key(*path))
+            .cloned();
+        if let Some(path) = both {
+            let entry = trees.merged.remove(&path).unwrap();
+            assert_eq!(look(&copy, &trees)[0], Verdict::Failed, "seed {seed}");
+            trees.merged.insert(path, entry);
+        }
+        // A file of the merge has a line from nowhere.
+        let made = trees
+            .made()
+            .next()
+            .map(|(path, entry)| (path.to_owned(), *entry));
+        if let Some((path, entry)) = made {
+            for (line, verdicts) in [
+                ("from nowhere\n", [Verdict::Failed, Verdict::Passed]),
+                ("<<<<<<< HEAD\n", [Verdict::Failed, Verdict::Failed]),
+            ] {
+                let mut content = copy.find_blob(entry.id).unwrap().content().to_vec();
+                content.extend_from_slice(b"\n");
+                content.extend_from_slice(line.as_bytes());
+                let id = copy.blob(&content).unwrap();
+                trees.merged.insert(path.clone(), Entry { id, ..entry });
+                assert_eq!(look(&copy, &trees), verdicts, "seed {seed}");
+                tampered += 1;
+            }
+        }
+    }
+    assert!(
+        clean > 20 && tampered > 10,
+        "{clean} clean, {tampered} tampered with"
     );
 }

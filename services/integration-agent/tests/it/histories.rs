@@ -1,7 +1,7 @@
 //! Random histories, from a seed: files that are edited, moved, removed, replaced by links and folders on two
 //! sides of a common past, now and then with merges in it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use agent_runtime::repository::CommitId;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
@@ -95,7 +95,7 @@ fn lines(random: &mut StdRng) -> Vec<u8> {
         if random.random_bool(0.25) {
             text.push_str(["}\n", "\n", "    end\n"].choose(random).unwrap());
         } else {
-            text.push_str(&format!("{topic} line {index}\n"));
+            let _ = writeln!(text, "{topic} line {index}");
         }
     }
     if random.random_bool(0.1) {
@@ -113,7 +113,7 @@ fn put(files: &mut Files, path: &str, entry: (u32, Vec<u8>)) {
 
 fn add(random: &mut StdRng, files: &mut Files) {
     let path = some_path(random);
-    let content = if path.ends_with(".bin") {
+    let content = if path.contains(".bin") {
         let mut content = vec![0, 1, 2];
         content.extend(random.random::<[u8; 16]>());
         content
