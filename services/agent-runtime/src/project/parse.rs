@@ -356,13 +356,15 @@ environments:
         let mut bomb = String::from("version: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..20 {
             let alias = format!("*a{}", level - 1);
-            bomb += &format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(", "));
+            let line = format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(", "));
+            bomb.push_str(&line);
         }
         let aliased = format!(
             "version: 1\nchecks:\n  a: &a {{command: [x]}}\n{}",
             (0..1000)
                 .map(|n| format!("  b{n}: *a\n"))
-                .collect::<String>()
+                .collect::<Vec<_>>()
+                .concat()
         );
         let huge = format!("version: 1\n#{}\n", "x".repeat(1 << 20));
         let started = std::time::Instant::now();

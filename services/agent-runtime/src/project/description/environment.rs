@@ -55,6 +55,29 @@ pub enum Strategy {
     Recreate,
 }
 
+impl TargetKind {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Docker => "docker",
+            Self::Ecs => "ecs",
+        }
+    }
+}
+
+impl Strategy {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+            Self::BlueGreen => "blue_green",
+            Self::Canary => "canary",
+            Self::Recreate => "recreate",
+        }
+    }
+}
+
 /// How health is probed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
