@@ -3,7 +3,9 @@
 
 pub mod assessment;
 pub mod cache;
+pub mod change;
 pub mod coverage;
+pub mod dependencies;
 pub mod findings;
 pub mod gates;
 pub mod judge;
