@@ -14,6 +14,7 @@ pub mod serve;
 pub mod service;
 mod session;
 pub mod tasks;
+pub mod test_report;
 
 pub use agent::{Agent, Assignment};
 pub use reporter::Reporter;

@@ -69,6 +69,7 @@ pub(crate) struct EndpointKeys {
     contains: Option<String>,
     /// What a JSON body must have, by JSON path (RFC 9535), such as `$.items[0].name`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, schemars(extend("propertyNames" = {"pattern": "^\\$"})))]
     json: BTreeMap<String, serde_json::Value>,
     /// Bound of the time to the whole answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,8 +111,9 @@ impl TryFrom<EndpointKeys> for Endpoint {
                 ));
             }
         }
-        if let Some(path) = keys.json.keys().find(|path| !path.starts_with('$')) {
-            return Err(format!("{path:?} is not a JSON path: it begins with `$`"));
+        for path in keys.json.keys() {
+            serde_json_path::JsonPath::parse(path)
+                .map_err(|error| format!("{path:?} is not a JSON path: {error}"))?;
         }
         Ok(Self {
             method: keys.method,
