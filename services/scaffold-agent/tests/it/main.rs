@@ -10,3 +10,5 @@
 )]
 
 mod projects;
+mod serving;
+mod tasks;
