@@ -1,1 +1,85 @@
-//! Placeholder opening.
+//! The `agentic` command: a client of the mesh like any other, and the whole mesh in one process
+//! for those who have none.
+
+mod adapt;
+pub mod arguments;
+mod describe;
+pub mod error;
+pub mod exit;
+mod follow;
+mod input;
+pub mod mesh;
+mod outcome;
+pub mod output;
+mod pages;
+mod pick;
+mod pipeline_file;
+mod progress;
+mod question;
+mod request_id;
+mod setting;
+mod surroundings;
+mod verb;
+mod view;
+mod watcher;
+mod words;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use arguments::Arguments;
+use error::Error;
+use exit::Exit;
+use surroundings::Surroundings;
+
+// What is left at the end are reads of the terminal, which nothing can call off.
+const LEFTOVERS: Duration = Duration::from_millis(100);
+
+/// Runs the command line and says how it ended.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    service_runtime::tls::install_crypto();
+    let (arguments, telemetry) = match arguments::parse(arguments) {
+        Ok(parsed) => parsed,
+        Err(exit) => return exit.into(),
+    };
+    let surroundings = Surroundings::of_process(&arguments.global);
+    let exit = serve(arguments, &surroundings, &telemetry).unwrap_or_else(|error| {
+        surroundings.output.error(&error);
+        error.exit()
+    });
+    exit.into()
+}
+
+fn serve(
+    arguments: Arguments,
+    surroundings: &Surroundings,
+    telemetry: &service_runtime::telemetry::TelemetryArgs,
+) -> Result<Exit, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::System {
+            doing: "cannot start",
+            source,
+        })?;
+    let ended = runtime.block_on(async {
+        let _telemetry = service_runtime::telemetry::start("agentic", telemetry)
+            .map_err(|error| Error::Configuration(chain(&error)))?;
+        verb::run(arguments.verb, surroundings).await
+    });
+    runtime.shutdown_timeout(LEFTOVERS);
+    ended
+}
+
+/// An error with all its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}
