@@ -6,6 +6,7 @@ pub mod artifacts;
 mod journal;
 mod load;
 pub mod log_artifact;
+pub mod preparation;
 pub mod process;
 pub mod project;
 pub mod reporter;

@@ -20,7 +20,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    environment::find_program,
+    environment::{find_program, path_with},
     error::ProcessError,
     output::{Captured, LogStream, MAX_LINE_BYTES, OutputSink},
     running::Running,

@@ -145,6 +145,14 @@ fn trace_context() -> Vec<(&'static str, String)> {
     variables
 }
 
+/// This process's `PATH` with one more folder, which is searched first.
+pub fn path_with(folder: &Path) -> OsString {
+    let mut path = folder.as_os_str().to_owned();
+    path.push(":");
+    path.push(env::var_os("PATH").unwrap_or_else(|| FALLBACK_PATH.into()));
+    path
+}
+
 /// Where a program is, looked up in this process's `PATH` as a run of it would.
 pub fn find_program(program: &str) -> Option<PathBuf> {
     let search = env::var_os("PATH").unwrap_or_else(|| FALLBACK_PATH.into());
