@@ -21,9 +21,11 @@ use std::{
 };
 
 use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
-use self::{backend::Pass, listener::Listener, table::Table, totals::TotalCounters};
+use self::{
+    backend::Pass, executor::Runner, listener::Listener, table::Table, totals::TotalCounters,
+};
 pub use self::{
     backend::{Backend, Drained},
     counters::Sample,
@@ -85,7 +87,10 @@ struct Inner {
     vacant: Mutex<String>,
     totals: TotalCounters,
     clients: Arc<Semaphore>,
-    tracker: TaskTracker,
+    /// Listeners and client connections: what a shutdown waits for.
+    clients_at_work: Runner,
+    /// Connections to backends and upgraded streams, which end with what they serve.
+    runner: Runner,
     /// Ends connections that are still open when the grace of a shutdown is over.
     abort: CancellationToken,
 }
@@ -94,14 +99,16 @@ impl Router {
     /// A router without ports and backends.
     pub fn new(limits: Limits) -> Self {
         let clients = Arc::new(Semaphore::new(limits.client_connections));
+        let abort = CancellationToken::new();
         let inner = Inner {
             limits,
             table: Mutex::default(),
             vacant: Mutex::new("no revision was deployed".to_owned()),
             totals: TotalCounters::default(),
             clients,
-            tracker: TaskTracker::new(),
-            abort: CancellationToken::new(),
+            clients_at_work: Runner::new(abort.clone()),
+            runner: Runner::new(abort.clone()),
+            abort,
         };
         Self {
             inner: Arc::new(inner),
@@ -167,14 +174,15 @@ impl Router {
     /// Stops listening, waits for open requests, at most `grace`, then breaks them off.
     pub async fn shutdown(&self, grace: Duration) {
         lock(&self.listeners).clear();
-        self.inner.tracker.close();
-        if tokio::time::timeout(grace, self.inner.tracker.wait())
+        if tokio::time::timeout(grace, self.inner.clients_at_work.done())
             .await
             .is_err()
         {
-            self.inner.abort.cancel();
-            self.inner.tracker.wait().await;
+            tracing::debug!("clients were broken off at the end of the grace");
         }
+        self.inner.abort.cancel();
+        self.inner.clients_at_work.done().await;
+        self.inner.runner.done().await;
     }
 }
 

@@ -15,9 +15,8 @@ use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_util::task::TaskTracker;
 
-use super::{body::RequestBody, executor::Tracked};
+use super::{body::RequestBody, executor::Runner};
 
 /// Idle connections older than this are not used again: app servers commonly close theirs after
 /// 5 s (Node's default), and a connection closed under a request costs a retry.
@@ -75,7 +74,7 @@ impl Pool {
         &self,
         address: SocketAddr,
         may_reuse: bool,
-        tracker: &TaskTracker,
+        runner: &Runner,
         wait: Duration,
     ) -> Result<Http1, ConnectError> {
         if may_reuse && let Some(connection) = self.take_idle() {
@@ -98,7 +97,7 @@ impl Pool {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| ConnectError::Handshake { address, source })?;
-        tracker.spawn(async move {
+        runner.run(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%address, %error, "connection to a backend ended badly");
             }
@@ -114,7 +113,7 @@ impl Pool {
     pub(super) async fn http2(
         &self,
         address: SocketAddr,
-        tracker: &TaskTracker,
+        runner: &Runner,
     ) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
         let open = lock(&self.shared)
             .clone()
@@ -123,12 +122,12 @@ impl Pool {
             return Ok(sender);
         }
         let stream = connect(address).await?;
-        let (sender, connection) = http2::Builder::new(Tracked(tracker.clone()))
+        let (sender, connection) = http2::Builder::new(runner.clone())
             .timer(TokioTimer::new())
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| ConnectError::Handshake { address, source })?;
-        tracker.spawn(async move {
+        runner.run(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%address, %error, "connection to a backend ended badly");
             }

@@ -214,7 +214,7 @@ async fn line_to(inner: &Inner, pass: &Pass, outgoing: &Outgoing) -> Result<Line
     if outgoing.over_http2 {
         return backend
             .pool
-            .http2(backend.address(), &inner.tracker)
+            .http2(backend.address(), &inner.runner)
             .await
             .map(Line::Http2);
     }
@@ -223,7 +223,7 @@ async fn line_to(inner: &Inner, pass: &Pass, outgoing: &Outgoing) -> Result<Line
     let wait = inner.limits.answer_within;
     backend
         .pool
-        .http1(backend.address(), may_reuse, &inner.tracker, wait)
+        .http1(backend.address(), may_reuse, &inner.runner, wait)
         .await
         .map(Line::Http1)
 }
@@ -322,8 +322,8 @@ fn answer(
     {
         let backend = hyper::upgrade::on(&mut response);
         inner
-            .tracker
-            .spawn(upgrade::join(Hold { pass, connection }, client, backend));
+            .runner
+            .run(upgrade::join(Hold { pass, connection }, client, backend));
         return response.map(|_| body::text(String::new()));
     }
     headers::prepare_response(&mut response);

@@ -11,7 +11,7 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Error, Inner, executor::Tracked, forward::forward};
+use super::{Error, Inner, forward::forward};
 
 /// Pause after the system refuses a connection (file descriptors used up), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -39,8 +39,8 @@ impl Listener {
             .map_err(|source| Error::Listen { address, source })?;
         let closing = CancellationToken::new();
         inner
-            .tracker
-            .spawn(accept(listener, Arc::clone(inner), closing.clone()));
+            .clients_at_work
+            .run(accept(listener, Arc::clone(inner), closing.clone()));
         Ok(Self {
             address,
             _closing: closing.drop_guard(),
@@ -62,7 +62,7 @@ async fn accept(listener: TcpListener, inner: Arc<Inner>, closing: CancellationT
         match accepted {
             Ok((stream, peer, room)) => {
                 let serving = serve(stream, peer, Arc::clone(&inner), closing.clone());
-                inner.tracker.spawn(async move {
+                inner.clients_at_work.run(async move {
                     serving.await;
                     drop(room);
                 });
@@ -91,7 +91,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, inner: Arc<Inner>, closing: 
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot turn off delay");
     }
-    let mut builder = auto::Builder::new(Tracked(inner.tracker.clone()));
+    let mut builder = auto::Builder::new(inner.runner.clone());
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -100,20 +100,14 @@ async fn serve(stream: TcpStream, peer: SocketAddr, inner: Arc<Inner>, closing: 
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAM_LIMIT);
-    let abort = inner.abort.clone();
     let service = service_fn(move |request| forward(Arc::clone(&inner), peer, request));
     let mut connection =
         pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let ended = tokio::select! {
         biased;
-        () = abort.cancelled() => return,
         () = closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                biased;
-                () = abort.cancelled() => return,
-                ended = connection => ended,
-            }
+            connection.await
         }
         ended = &mut connection => ended,
     };
