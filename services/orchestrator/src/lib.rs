@@ -1,1 +1,11 @@
-//! Placeholder opening.
+//! The orchestrator: takes in workflows, carries them through the agents, remembers everything.
+
+pub mod agents;
+pub mod artifacts;
+pub mod clock;
+pub mod engine;
+pub mod events;
+pub mod grpc;
+pub mod logs;
+pub mod plan;
+pub mod store;

@@ -133,3 +133,6 @@ impl StageDefinition {
             .any(|need| need.condition != Condition::Succeeded)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,17 @@
 //! Tests of the plan as a whole: what they share is here, one group of rules per file.
 
-mod build;
+pub(super) mod build;
 mod cancelling;
 mod deciding;
 mod ending;
+mod properties;
+mod random;
 mod repairing;
 mod retrying;
 mod starting;
+mod table;
 mod waiting;
+mod world;
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,7 @@
-//! From the wire to a checked pipeline. Names every problem with its field; never repeats more of
-//! the input than a person wants to read.
+//! From the wire to a checked pipeline, stage by stage. Names every problem with its field; never
+//! repeats more of the input than a person wants to read.
+
+mod graph;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,11 +10,15 @@ use contracts::error::Error;
 use contracts::orchestrator::{
     self, NeedCondition, RepairPolicy, StageCondition, StageTask, stage_task,
 };
-use contracts::parse::{Fields, is_slug, nearest};
+use contracts::parse::{Fields, is_slug};
 use contracts::task::{AgentType, DecisionCategory};
 
-use super::{Condition, Need, Pipeline, Repair, RetryPolicy, STAGE_COUNT, StageDefinition, When};
-use crate::plan::order::{self, Tangle};
+use super::{Condition, Pipeline, RetryPolicy, STAGE_COUNT, StageDefinition, When};
+use crate::plan::order;
+
+// An answer's headers hold 16 KiB, and each problem is in them three times.
+const PROBLEMS_MOST: usize = 20;
+const NAME_SHOWN_BYTES: usize = 80;
 
 const DESCRIPTION_BYTES: usize = 1024;
 const WEIGHT_MOST: i32 = 100;
@@ -59,7 +65,7 @@ pub(super) fn pipeline(proto: &orchestrator::Pipeline) -> Result<Pipeline, Error
             "pipeline.stages",
             format!("has {count} entries; at least 1, at most {STAGE_COUNT}"),
         );
-        return Err(fields.finish(()).err().unwrap_or_else(Error::internal));
+        return Err(told(fields));
     }
 
     let drafts: Vec<Draft> = proto
@@ -68,21 +74,38 @@ pub(super) fn pipeline(proto: &orchestrator::Pipeline) -> Result<Pipeline, Error
         .enumerate()
         .map(|(index, stage)| draft(&mut fields, &stage_field(index), stage))
         .collect();
-    let names = names(&mut fields, &drafts);
-    let needs = resolve_needs(&mut fields, &drafts, &names);
+    let names = graph::names(&mut fields, &drafts);
+    let needs = graph::resolve_needs(&mut fields, &drafts, &names);
     let order = match order::topological(&needs) {
         Ok(order) => order,
         Err(tangle) => {
-            tell_tangle(&mut fields, &drafts, &needs, &tangle);
-            return Err(fields.finish(()).err().unwrap_or_else(Error::internal));
+            graph::tell_tangle(&mut fields, &drafts, &needs, &tangle);
+            return Err(told(fields));
         }
     };
-    let stages = in_order(&mut fields, drafts, &names, &needs, &order);
-    fields.finish(Pipeline {
+    let stages = graph::in_order(&mut fields, drafts, &names, &needs, &order);
+    if fields.any_wrong() {
+        return Err(told(fields));
+    }
+    Ok(Pipeline {
         name: proto.name.clone(),
         version: proto.version.max(1),
         stages,
     })
+}
+
+/// What is wrong, as much of it as fits into the headers of an answer.
+fn told(fields: Fields) -> Error {
+    let Err(error) = fields.finish(()) else {
+        return Error::internal();
+    };
+    let mut wrong = error.fields;
+    let more = wrong.len().saturating_sub(PROBLEMS_MOST);
+    if more > 0 {
+        wrong.truncate(PROBLEMS_MOST);
+        wrong.push(("pipeline".to_owned(), format!("has {more} more problems")));
+    }
+    Error::invalid_fields(wrong)
 }
 
 fn stage_field(index: usize) -> String {
@@ -293,177 +316,6 @@ fn check_undo(fields: &mut Fields, field: &str, undo: &StageTask, own: AgentType
     }
 }
 
-fn names(fields: &mut Fields, drafts: &[Draft]) -> HashMap<String, usize> {
-    let mut names: HashMap<String, usize> = HashMap::new();
-    for (index, draft) in drafts.iter().enumerate() {
-        let name = &draft.definition.name;
-        if let Some(first) = names.get(name) {
-            fields.wrong(
-                format!("{}.name", stage_field(index)),
-                format!("{} is the name of stages[{first}] already", clip(name)),
-            );
-        } else {
-            names.insert(name.clone(), index);
-        }
-    }
-    names
-}
-
-/// Numbers of the needed stages; unknown ones are told and left out.
-fn resolve_needs(
-    fields: &mut Fields,
-    drafts: &[Draft],
-    names: &HashMap<String, usize>,
-) -> Vec<Vec<usize>> {
-    let mut resolved = Vec::with_capacity(drafts.len());
-    for (index, draft) in drafts.iter().enumerate() {
-        let mut needs = Vec::with_capacity(draft.needs.len());
-        for (number, (name, _)) in draft.needs.iter().enumerate() {
-            match names.get(name) {
-                Some(&need) => needs.push(need),
-                None => fields.wrong(
-                    format!("{}.needs[{number}].stage", stage_field(index)),
-                    unknown(name, drafts),
-                ),
-            }
-        }
-        resolved.push(needs);
-    }
-    resolved
-}
-
-fn unknown(name: &str, drafts: &[Draft]) -> String {
-    if name.is_empty() {
-        return "is required".to_owned();
-    }
-    let clipped = clip(name);
-    // Comparing is quadratic in the length of the names; nothing longer can be right.
-    let near = if name.len() <= 2 * 63 {
-        let known = drafts.iter().map(|draft| draft.definition.name.as_str());
-        nearest(name, known.filter(|known| is_slug(known)))
-    } else {
-        None
-    };
-    match near {
-        Some(near) => {
-            format!("{clipped} is not a stage of this pipeline; did you mean \"{near}\"?")
-        }
-        None => format!("{clipped} is not a stage of this pipeline"),
-    }
-}
-
-fn tell_tangle(fields: &mut Fields, drafts: &[Draft], needs: &[Vec<usize>], tangle: &Tangle) {
-    let name = |index: usize| drafts[index].definition.name.as_str();
-    for cycle in &tangle.cycles {
-        let path: Vec<_> = cycle.iter().map(|&index| name(index)).collect();
-        let number = need_number(needs, cycle[0], cycle[1]);
-        fields.wrong(
-            format!("{}.needs[{number}].stage", stage_field(cycle[0])),
-            format!("is part of a cycle: {}", path.join(" -> ")),
-        );
-    }
-    for &(node, need) in &tangle.unreachable {
-        let number = need_number(needs, node, need);
-        fields.wrong(
-            format!("{}.needs[{number}].stage", stage_field(node)),
-            format!(
-                "can never be reached: {} depends on a cycle",
-                clip(name(need))
-            ),
-        );
-    }
-}
-
-fn need_number(needs: &[Vec<usize>], node: usize, need: usize) -> usize {
-    needs[node]
-        .iter()
-        .position(|&other| other == need)
-        .unwrap_or_default()
-}
-
-/// The stages in their order, with numbers in place of names.
-fn in_order(
-    fields: &mut Fields,
-    drafts: Vec<Draft>,
-    names: &HashMap<String, usize>,
-    needs: &[Vec<usize>],
-    order: &[usize],
-) -> Vec<StageDefinition> {
-    let mut place = vec![0; order.len()];
-    for (to, &from) in order.iter().enumerate() {
-        place[from] = to;
-    }
-    let ordered_needs: Vec<Vec<usize>> = order
-        .iter()
-        .map(|&from| needs[from].iter().map(|&need| place[need]).collect())
-        .collect();
-    let ancestors = order::ancestors(&ordered_needs);
-    let types: Vec<AgentType> = drafts
-        .iter()
-        .map(|draft| draft.definition.agent_type)
-        .collect();
-    let repairs: Vec<Option<Repair>> = (0..drafts.len())
-        .map(|index| {
-            let (name, max_rounds) = drafts[index].repair.as_ref()?;
-            let field = format!("{}.repair.stage", stage_field(index));
-            let Some(&stage) = names.get(name) else {
-                fields.wrong(field, unknown(name, &drafts));
-                return None;
-            };
-            if ancestors[place[index]] & (1 << place[stage]) == 0 {
-                fields.wrong(
-                    field,
-                    format!("{} is not a stage that this one needs", clip(name)),
-                );
-            } else if types[stage] != AgentType::Scaffold {
-                fields.wrong(
-                    field,
-                    format!("{} is not a scaffold stage: it cannot repair", clip(name)),
-                );
-            }
-            Some(Repair {
-                stage: place[stage],
-                max_rounds: *max_rounds,
-            })
-        })
-        .collect();
-
-    let mut stages: Vec<(usize, StageDefinition)> = drafts
-        .into_iter()
-        .zip(repairs)
-        .enumerate()
-        .map(|(from, (draft, repair))| {
-            let known = draft
-                .needs
-                .iter()
-                .filter(|(name, _)| names.contains_key(name));
-            let needs = known
-                .zip(&ordered_needs[place[from]])
-                .map(|((_, condition), &stage)| Need {
-                    stage,
-                    condition: *condition,
-                })
-                .collect();
-            let definition = StageDefinition {
-                needs,
-                repair,
-                ancestors: ancestors[place[from]],
-                descendants: descendants(&ancestors, place[from]),
-                ..draft.definition
-            };
-            (place[from], definition)
-        })
-        .collect();
-    stages.sort_by_key(|(to, _)| *to);
-    stages.into_iter().map(|(_, stage)| stage).collect()
-}
-
-fn descendants(ancestors: &[order::Set], of: usize) -> order::Set {
-    (0..ancestors.len())
-        .filter(|&node| ancestors[node] & (1 << of) != 0)
-        .fold(0, |all, node| all | 1 << node)
-}
-
 fn number(fields: &mut Fields, field: &str, value: i32, default: i32, most: i32) -> u32 {
     let value = match value {
         0 => default,
@@ -492,6 +344,14 @@ fn slug(fields: &mut Fields, field: &str, name: &str) {
 
 /// The start of a name, quoted, so that a message stays short.
 fn clip(name: &str) -> String {
-    let start: String = name.chars().take(64).collect();
-    format!("{start:?}")
+    let mut shown = String::with_capacity(NAME_SHOWN_BYTES);
+    for character in name.chars() {
+        let escaped = character.escape_debug();
+        if shown.len() + escaped.len() > NAME_SHOWN_BYTES {
+            shown.push('…');
+            break;
+        }
+        shown.extend(escaped);
+    }
+    format!("\"{shown}\"")
 }

@@ -1,0 +1,465 @@
+//! The agents that are connected to this replica: who they are, whether they can be called, which
+//! slots are taken. Knows nothing of workflows but the keys of what runs.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use contracts::agent::AGENT_TYPES;
+use contracts::client::ClientChannel;
+use contracts::id::InstanceId;
+use contracts::orchestrator::{self as wire, AgentBeat, AgentState, ConnectResponse, Hello};
+use contracts::task::AgentType;
+use contracts::wire_time;
+
+pub mod callback;
+pub mod session;
+
+/// Without a beat for so long an agent gets no new work.
+pub const SUSPECT_AFTER: Duration = Duration::from_secs(15);
+/// Without a beat for so long its tasks are given to others.
+pub const LOST_AFTER: Duration = Duration::from_secs(30);
+/// Lost agents stay in lists for so long.
+const REMEMBERED: Duration = Duration::from_hours(1);
+// One refused call must not hammer an agent that says that it is full.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
+/// All agents of this replica.
+#[derive(Debug, Clone, Default)]
+pub struct Agents {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    connected: Mutex<HashMap<InstanceId, Connected>>,
+    // One per agent type: a slot may have become free.
+    freed: [Notify; AGENT_TYPES.len() + 1],
+}
+
+#[derive(Debug)]
+struct Connected {
+    hello: Hello,
+    agent_type: AgentType,
+    channel: ClientChannel,
+    session: Option<Session>,
+    session_epoch: i64,
+    reachable: bool,
+    callback_error: String,
+    last_callback: Option<SystemTime>,
+    connected_at: SystemTime,
+    beat: AgentBeat,
+    last_beat: Instant,
+    last_beat_time: SystemTime,
+    draining: bool,
+    goodbye: bool,
+    paused_until: Option<Instant>,
+    leased: HashSet<String>,
+    release: Vec<String>,
+    stop: Vec<String>,
+    // Fires when the agent is lost: whoever waits for it need wait no longer.
+    lost: CancellationToken,
+}
+
+#[derive(Debug, Clone)]
+struct Session {
+    answers: mpsc::Sender<Result<ConnectResponse, Status>>,
+    end: CancellationToken,
+}
+
+/// A slot of an agent, taken until this is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    agents: Agents,
+    instance_id: InstanceId,
+    agent_type: AgentType,
+    address: String,
+    channel: ClientChannel,
+    key: String,
+    lost: CancellationToken,
+}
+
+impl Agents {
+    /// Takes a slot of the least loaded agent of a type.
+    pub fn reserve(&self, agent_type: AgentType) -> Option<Reservation> {
+        let now = Instant::now();
+        let mut connected = self.lock();
+        let (instance_id, agent) = connected
+            .iter_mut()
+            .filter(|(_, agent)| agent.agent_type == agent_type && agent.is_eligible(now))
+            .max_by_key(|(_, agent)| agent.free_slot_count())?;
+        if agent.free_slot_count() == 0 {
+            return None;
+        }
+        let key = uuid::Uuid::now_v7().to_string();
+        agent.leased.insert(key.clone());
+        Some(Reservation {
+            agents: self.clone(),
+            instance_id: *instance_id,
+            agent_type,
+            address: agent.hello.address.clone(),
+            channel: agent.channel.clone(),
+            key,
+            lost: agent.lost.clone(),
+        })
+    }
+
+    /// Takes a slot of one agent, whatever its state: it runs the task already. `None`: it is not
+    /// connected here.
+    pub fn reserve_on(&self, instance_id: InstanceId) -> Option<Reservation> {
+        let mut connected = self.lock();
+        let agent = connected
+            .get_mut(&instance_id)
+            .filter(|agent| agent.session.is_some())?;
+        let key = uuid::Uuid::now_v7().to_string();
+        agent.leased.insert(key.clone());
+        Some(Reservation {
+            agents: self.clone(),
+            instance_id,
+            agent_type: agent.agent_type,
+            address: agent.hello.address.clone(),
+            channel: agent.channel.clone(),
+            key,
+            lost: agent.lost.clone(),
+        })
+    }
+
+    /// Resolves when a slot of a type may have become free.
+    pub async fn freed(&self, agent_type: AgentType) {
+        self.shared.freed[slot(agent_type)].notified().await;
+    }
+
+    /// Slots that are free, by agent type: in all, and free.
+    pub fn slot_counts(&self, agent_type: AgentType) -> (usize, usize) {
+        let now = Instant::now();
+        let connected = self.lock();
+        connected
+            .values()
+            .filter(|agent| agent.agent_type == agent_type && agent.session.is_some())
+            .fold((0, 0), |(all, free), agent| {
+                let own = agent.slot_count();
+                let open = if agent.is_eligible(now) {
+                    agent.free_slot_count()
+                } else {
+                    0
+                };
+                (all + own, free + open)
+            })
+    }
+
+    /// An agent connected. The older session of the same instance ends.
+    fn connect(
+        &self,
+        instance_id: InstanceId,
+        hello: Hello,
+        agent_type: AgentType,
+        channel: ClientChannel,
+        session: Session,
+        now: SystemTime,
+    ) -> i64 {
+        let mut connected = self.lock();
+        let known = connected.remove(&instance_id);
+        let session_epoch = known.as_ref().map_or(1, |agent| agent.session_epoch + 1);
+        let mut agent = Connected {
+            hello,
+            agent_type,
+            channel,
+            session: Some(session),
+            session_epoch,
+            reachable: false,
+            callback_error: "not called back yet".to_owned(),
+            last_callback: None,
+            connected_at: now,
+            beat: AgentBeat::default(),
+            last_beat: Instant::now(),
+            last_beat_time: now,
+            draining: false,
+            goodbye: false,
+            paused_until: None,
+            leased: HashSet::new(),
+            release: Vec::new(),
+            stop: Vec::new(),
+            lost: CancellationToken::new(),
+        };
+        if let Some(known) = known {
+            if let Some(session) = known.session {
+                session.end.cancel();
+            }
+            // A reconnect is no new life: what it was trusted with stays.
+            agent.leased = known.leased;
+            agent.release = known.release;
+            agent.draining = known.draining;
+            agent.reachable = known.reachable;
+            if !known.lost.is_cancelled() {
+                agent.lost = known.lost;
+            }
+        }
+        connected.insert(instance_id, agent);
+        session_epoch
+    }
+
+    /// The session of an agent is over, unless a newer one has begun.
+    fn disconnect(&self, instance_id: InstanceId, session_epoch: i64, goodbye: bool) {
+        let mut connected = self.lock();
+        let Some(agent) = connected.get_mut(&instance_id) else {
+            return;
+        };
+        if agent.session_epoch != session_epoch {
+            return;
+        }
+        agent.session = None;
+        agent.goodbye |= goodbye;
+        if goodbye {
+            agent.lost.cancel();
+        }
+    }
+
+    /// Takes in a beat; answers what to tell the agent.
+    fn beat(
+        &self,
+        instance_id: InstanceId,
+        beat: AgentBeat,
+        now: SystemTime,
+    ) -> Option<wire::BeatAck> {
+        let mut connected = self.lock();
+        let agent = connected.get_mut(&instance_id)?;
+        agent.last_beat = Instant::now();
+        agent.last_beat_time = now;
+        agent.draining |= beat.draining;
+        let ack = wire::BeatAck {
+            sequence: beat.sequence,
+            server_time: Some(wire_time::timestamp(now)),
+            reachable: agent.reachable,
+            stop_task_ids: std::mem::take(&mut agent.stop),
+            release_task_ids: std::mem::take(&mut agent.release),
+        };
+        agent.beat = beat;
+        let agent_type = agent.agent_type;
+        drop(connected);
+        self.shared.freed[slot(agent_type)].notify_one();
+        Some(ack)
+    }
+
+    /// Whether the agent can be called, as a call-back just found out.
+    fn called_back(&self, instance_id: InstanceId, outcome: Result<SystemTime, String>) {
+        let mut connected = self.lock();
+        let Some(agent) = connected.get_mut(&instance_id) else {
+            return;
+        };
+        agent.reachable = outcome.is_ok();
+        match outcome {
+            Ok(time) => {
+                agent.last_callback = Some(time);
+                agent.callback_error.clear();
+            }
+            Err(error) => agent.callback_error = error,
+        }
+        let agent_type = agent.agent_type;
+        drop(connected);
+        self.shared.freed[slot(agent_type)].notify_one();
+    }
+
+    /// A call to the agent failed: no new work until a call-back succeeds.
+    pub fn unreachable(&self, instance_id: InstanceId, error: &str) {
+        self.called_back(instance_id, Err(error.to_owned()));
+    }
+
+    /// The agent refused work: none for a moment.
+    pub fn refused(&self, instance_id: InstanceId) {
+        if let Some(agent) = self.lock().get_mut(&instance_id) {
+            agent.paused_until = Some(Instant::now() + REFUSED_PAUSE);
+        }
+    }
+
+    /// The result of a task is safe: the agent need not keep it.
+    pub fn release_result(&self, instance_id: InstanceId, task_id: String) {
+        if let Some(agent) = self.lock().get_mut(&instance_id) {
+            agent.release.push(task_id);
+        }
+    }
+
+    /// The agent runs tasks that it should not.
+    pub fn stop_tasks(&self, instance_id: InstanceId, task_ids: Vec<String>) {
+        if let Some(agent) = self.lock().get_mut(&instance_id) {
+            agent.stop.extend(task_ids);
+        }
+    }
+
+    /// Gives the agent no new work. False: it is not known.
+    pub fn drain(&self, instance_id: InstanceId) -> bool {
+        let mut connected = self.lock();
+        let Some(agent) = connected.get_mut(&instance_id) else {
+            return false;
+        };
+        agent.draining = true;
+        true
+    }
+
+    /// Declares agents lost that were not heard of for too long, and forgets old ones.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        self.lock().retain(|instance_id, agent| {
+            let silent = now.duration_since(agent.last_beat);
+            if silent > LOST_AFTER && !agent.lost.is_cancelled() {
+                tracing::warn!(agentic.agent.instance_id = %instance_id, ?silent, "agent lost");
+                agent.lost.cancel();
+                if let Some(session) = agent.session.take() {
+                    session.end.cancel();
+                }
+            }
+            silent < REMEMBERED
+        });
+    }
+
+    /// Tells all agents to connect elsewhere.
+    pub fn reconnect_all(&self, within: Duration) {
+        for agent in self.lock().values() {
+            let Some(session) = &agent.session else {
+                continue;
+            };
+            let payload = wire::connect_response::Payload::Reconnect(wire::Reconnect {
+                within: Some(wire_time::wire_duration(within)),
+            });
+            // A full queue belongs to a dead connection: it will find out by itself.
+            let _ = session.answers.try_send(Ok(ConnectResponse {
+                payload: Some(payload),
+            }));
+        }
+    }
+
+    /// All agents, as clients see them, by type and instance.
+    pub fn list(&self) -> Vec<wire::Agent> {
+        let now = Instant::now();
+        let mut agents: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|(id, agent)| agent.to_wire(*id, now))
+            .collect();
+        agents.sort_by(|a, b| (a.agent_type, &a.instance_id).cmp(&(b.agent_type, &b.instance_id)));
+        agents
+    }
+
+    /// One agent, as clients see it.
+    pub fn get(&self, instance_id: InstanceId) -> Option<wire::Agent> {
+        let now = Instant::now();
+        self.lock()
+            .get(&instance_id)
+            .map(|agent| agent.to_wire(instance_id, now))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Connected>> {
+        self.shared
+            .connected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connected {
+    fn is_eligible(&self, now: Instant) -> bool {
+        self.state(now) == AgentState::Ready && self.paused_until.is_none_or(|until| until <= now)
+    }
+
+    fn slot_count(&self) -> usize {
+        usize::try_from(self.hello.slot_count).unwrap_or(0)
+    }
+
+    fn free_slot_count(&self) -> usize {
+        self.slot_count().saturating_sub(self.leased.len())
+    }
+
+    fn state(&self, now: Instant) -> AgentState {
+        let silent = now.duration_since(self.last_beat);
+        if self.goodbye {
+            AgentState::Gone
+        } else if self.lost.is_cancelled() || silent > LOST_AFTER {
+            AgentState::Lost
+        } else if self.session.is_none() || silent > SUSPECT_AFTER {
+            AgentState::Suspect
+        } else if self.draining {
+            AgentState::Draining
+        } else if self.reachable {
+            AgentState::Ready
+        } else if self.last_callback.is_none() && self.callback_error == "not called back yet" {
+            AgentState::Connecting
+        } else {
+            AgentState::Unreachable
+        }
+    }
+
+    fn to_wire(&self, instance_id: InstanceId, now: Instant) -> wire::Agent {
+        wire::Agent {
+            instance_id: instance_id.to_string(),
+            agent_type: self.agent_type.into(),
+            state: self.state(now).into(),
+            address: self.hello.address.clone(),
+            version: self.hello.version.clone(),
+            slot_count: self.hello.slot_count,
+            free_slot_count: i32::try_from(self.free_slot_count()).unwrap_or(i32::MAX),
+            labels: self.hello.labels.clone(),
+            capabilities: self.hello.capabilities.clone(),
+            task_ids: self
+                .beat
+                .running
+                .iter()
+                .map(|task| task.task_id.clone())
+                .collect(),
+            connect_time: Some(wire_time::timestamp(self.connected_at)),
+            last_beat_time: Some(wire_time::timestamp(self.last_beat_time)),
+            last_callback_time: self.last_callback.map(wire_time::timestamp),
+            callback_error: self.callback_error.clone(),
+            cpu_percent: self.beat.cpu_percent,
+            memory_bytes: self.beat.memory_bytes,
+        }
+    }
+}
+
+impl Reservation {
+    /// Instance.
+    pub fn instance_id(&self) -> InstanceId {
+        self.instance_id
+    }
+
+    /// Where it is called.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Connection to it.
+    pub fn channel(&self) -> ClientChannel {
+        self.channel.clone()
+    }
+
+    /// Resolves when the agent is lost.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Whether the agent's session is open.
+    pub fn is_connected(&self) -> bool {
+        self.agents
+            .lock()
+            .get(&self.instance_id)
+            .is_some_and(|agent| agent.session.is_some() && !agent.lost.is_cancelled())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(agent) = self.agents.lock().get_mut(&self.instance_id) {
+            agent.leased.remove(&self.key);
+        }
+        self.agents.shared.freed[slot(self.agent_type)].notify_one();
+    }
+}
+
+fn slot(agent_type: AgentType) -> usize {
+    usize::try_from(agent_type as i32)
+        .unwrap_or(0)
+        .min(AGENT_TYPES.len())
+}

@@ -1,0 +1,456 @@
+//! Carries the plan out: one guarded commit per step, then its effects. Owns the workflows that are
+//! driven here; the database owns the truth.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use contracts::agent::AGENT_TYPES;
+use contracts::error::Error;
+use contracts::error_reason::ErrorReason;
+use contracts::id::WorkflowId;
+use contracts::task::AgentType;
+
+use crate::agents::Agents;
+use crate::clock::Clock;
+use crate::events::Events;
+use crate::logs::Logs;
+use crate::plan::event::Rejected;
+use crate::store::{Store, StoreError, workflows};
+
+mod arbiter;
+pub mod claim;
+mod committer;
+mod context;
+mod drive;
+pub mod live;
+mod record;
+pub mod step;
+pub mod submit;
+pub mod sweep;
+pub mod workflow;
+
+use committer::{Committed, Committer};
+use step::{Effect, Input, Setting, Stepped};
+use workflow::Workflow;
+
+// A workflow changes hands seldom; losing this often in a row means something is wrong.
+const RACES: u32 = 16;
+
+/// Why a step was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// There is no such workflow.
+    #[error("there is no workflow {0}")]
+    NotFound(WorkflowId),
+    /// The plan refuses.
+    #[error("workflow {workflow_id}")]
+    Rejected {
+        /// Workflow.
+        workflow_id: WorkflowId,
+        /// Why.
+        #[source]
+        source: Rejected,
+    },
+    /// The database.
+    #[error("store")]
+    Store(#[from] StoreError),
+    /// Somebody else was always faster.
+    #[error("workflow {0} changed all the time")]
+    Races(WorkflowId),
+    /// The request was made before.
+    #[error("the request was made before")]
+    Repeated,
+}
+
+/// A cheap handle on the engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    committer: Committer,
+    agents: Agents,
+    events: Events,
+    logs: Logs,
+    clock: Arc<Clock>,
+    replica_id: String,
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+    // Workflows that are at hand; the lock serialises their steps.
+    workflows: Mutex<HashMap<WorkflowId, Arc<tokio::sync::Mutex<Option<Workflow>>>>>,
+    // Attempts that are driven here.
+    drives: Mutex<HashMap<(WorkflowId, String), drive::Handle>>,
+    // One per agent type: something waits.
+    waiting: [tokio::sync::Notify; AGENT_TYPES.len() + 1],
+}
+
+/// What an engine is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Database.
+    pub store: Store,
+    /// Agents that are connected here.
+    pub agents: Agents,
+    /// Live events.
+    pub events: Events,
+    /// Live logs.
+    pub logs: Logs,
+    /// The database's clock.
+    pub clock: Arc<Clock>,
+    /// Who we are.
+    pub replica_id: String,
+    /// Where tasks live.
+    pub tracker: TaskTracker,
+    /// Ends everything.
+    pub shutdown: CancellationToken,
+}
+
+impl Engine {
+    /// An engine whose committer runs already; loops are started by [`Engine::start`].
+    pub fn new(parts: Parts) -> Self {
+        let (committer, run) = Committer::new(parts.store.clone(), parts.shutdown.clone());
+        parts.tracker.spawn(run);
+        Self {
+            shared: Arc::new(Shared {
+                store: parts.store,
+                committer,
+                agents: parts.agents,
+                events: parts.events,
+                logs: parts.logs,
+                clock: parts.clock,
+                replica_id: parts.replica_id,
+                tracker: parts.tracker,
+                shutdown: parts.shutdown,
+                workflows: Mutex::default(),
+                drives: Mutex::default(),
+                waiting: Default::default(),
+            }),
+        }
+    }
+
+    /// Gives up what agents of an earlier life of this very process ran: they died with it.
+    pub async fn lose_all(&self) -> Result<(), EngineError> {
+        sweep::lose_all(self).await
+    }
+
+    /// Starts the loops: claiming for each agent type, and sweeping.
+    pub fn start(&self) {
+        for agent_type in AGENT_TYPES {
+            self.shared
+                .tracker
+                .spawn(claim::run(self.clone(), agent_type));
+        }
+        self.shared.tracker.spawn(sweep::run(self.clone()));
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Agents that are connected here.
+    pub fn agents(&self) -> &Agents {
+        &self.shared.agents
+    }
+
+    /// Live events.
+    pub fn events(&self) -> &Events {
+        &self.shared.events
+    }
+
+    /// Live logs.
+    pub fn logs(&self) -> &Logs {
+        &self.shared.logs
+    }
+
+    /// The database's clock.
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.shared.clock
+    }
+
+    /// A workflow as it is now.
+    pub async fn get(&self, namespace: &str, id: WorkflowId) -> Result<Workflow, EngineError> {
+        let cell = self.cell(id);
+        let mut held = cell.lock().await;
+        let workflow = self.load(namespace, id, &mut held).await?.clone();
+        let ended = workflow.live.plan.is_terminal();
+        drop(held);
+        if ended {
+            self.forget(id);
+        }
+        Ok(workflow)
+    }
+
+    /// Makes a step, however often somebody else is faster.
+    ///
+    /// `decide` looks at the workflow and says what happens to it.
+    pub async fn apply<E: From<EngineError>>(
+        &self,
+        namespace: &str,
+        id: WorkflowId,
+        decide: impl Fn(&Workflow) -> Result<Input, E>,
+    ) -> Result<Workflow, E> {
+        self.advance(namespace, id, |engine, workflow| {
+            let input = decide(workflow)?;
+            let stepped = engine.with_setting(|setting| step::step(workflow, input, setting));
+            stepped.map_err(|source| {
+                EngineError::Rejected {
+                    workflow_id: id,
+                    source,
+                }
+                .into()
+            })
+        })
+        .await
+    }
+
+    async fn advance<E: From<EngineError>>(
+        &self,
+        namespace: &str,
+        id: WorkflowId,
+        make: impl Fn(&Self, &Workflow) -> Result<Stepped, E>,
+    ) -> Result<Workflow, E> {
+        let cell = self.cell(id);
+        let mut held = cell.lock().await;
+        for _ in 0..RACES {
+            let workflow = self.load(namespace, id, &mut held).await?;
+            let stepped = make(self, workflow)?;
+            let requested = stepped.transition.request.is_some();
+            match self
+                .commit(stepped, &mut held)
+                .await
+                .map_err(EngineError::from)?
+            {
+                Some(workflow) => return Ok(workflow),
+                None if requested => {
+                    // Either the workflow moved on, or the request was made before.
+                    return Err(EngineError::Repeated.into());
+                }
+                None => {}
+            }
+        }
+        Err(EngineError::Races(id).into())
+    }
+
+    // `None`: the race was lost, and what was held is gone.
+    async fn commit(
+        &self,
+        stepped: Stepped,
+        held: &mut Option<Workflow>,
+    ) -> Result<Option<Workflow>, StoreError> {
+        let Stepped {
+            workflow,
+            transition,
+            events,
+            effects,
+        } = stepped;
+        match self.shared.committer.commit(transition).await {
+            Committed::Done => {}
+            Committed::Lost => {
+                *held = None;
+                return Ok(None);
+            }
+            Committed::Failed(error) => {
+                *held = None;
+                return Err(error);
+            }
+        }
+        let id = workflow.id();
+        *held = Some(workflow.clone());
+        self.shared.events.publish(id, &events);
+        for effect in effects {
+            self.carry_out(&workflow, effect);
+        }
+        Ok(Some(workflow))
+    }
+
+    fn carry_out(&self, workflow: &Workflow, effect: Effect) {
+        match effect {
+            Effect::Drive {
+                stage,
+                epoch,
+                reservation,
+            } => {
+                drive::start(
+                    self,
+                    workflow,
+                    &stage,
+                    epoch,
+                    reservation,
+                    drive::Begin::New,
+                );
+            }
+            Effect::Stop { stage, epoch } => {
+                if let Some(drive) = self.drives().get(&(workflow.id(), stage))
+                    && drive.epoch == epoch
+                {
+                    drive.stop.cancel();
+                }
+            }
+            Effect::Waits { agent_type, at } => self.wake_at(agent_type, at),
+            Effect::Ended => {
+                self.forget(workflow.id());
+                self.shared.logs.end(workflow.id());
+            }
+        }
+    }
+
+    fn wake_at(&self, agent_type: AgentType, at: std::time::SystemTime) {
+        let delay = at
+            .duration_since(self.shared.clock.now())
+            .unwrap_or(Duration::ZERO);
+        if delay.is_zero() {
+            self.waiting(agent_type).notify_one();
+            return;
+        }
+        let engine = self.clone();
+        self.shared.tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                () = engine.shared.shutdown.cancelled() => {}
+                () = tokio::time::sleep(delay) => engine.waiting(agent_type).notify_one(),
+            }
+        });
+    }
+
+    fn waiting(&self, agent_type: AgentType) -> &tokio::sync::Notify {
+        let index = usize::try_from(agent_type as i32)
+            .unwrap_or(0)
+            .min(AGENT_TYPES.len());
+        &self.shared.waiting[index]
+    }
+
+    fn with_setting<T>(&self, make: impl FnOnce(&Setting<'_>) -> T) -> T {
+        let draining = self.shared.shutdown.is_cancelled();
+        let agents = &self.shared.agents;
+        let slots = |agent_type| {
+            if draining {
+                None
+            } else {
+                agents.reserve(agent_type)
+            }
+        };
+        make(&Setting {
+            now: self.shared.clock.now(),
+            replica_id: &self.shared.replica_id,
+            slots: &slots,
+        })
+    }
+
+    async fn load<'a>(
+        &self,
+        namespace: &str,
+        id: WorkflowId,
+        held: &'a mut Option<Workflow>,
+    ) -> Result<&'a Workflow, EngineError> {
+        if held
+            .as_ref()
+            .is_some_and(|workflow| workflow.submission.namespace != namespace)
+        {
+            return Err(EngineError::NotFound(id));
+        }
+        match held {
+            Some(workflow) => Ok(workflow),
+            none => {
+                let client = self.shared.store.client().await?;
+                let row = workflows::load(&client, namespace, id).await?;
+                let Some(row) = row else {
+                    self.forget(id);
+                    return Err(EngineError::NotFound(id));
+                };
+                Ok(none.insert(Workflow::read(id, row)?))
+            }
+        }
+    }
+
+    fn cell(&self, id: WorkflowId) -> Arc<tokio::sync::Mutex<Option<Workflow>>> {
+        let mut workflows = self
+            .shared
+            .workflows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        workflows.entry(id).or_default().clone()
+    }
+
+    fn forget(&self, id: WorkflowId) {
+        let mut workflows = self
+            .shared
+            .workflows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        workflows.remove(&id);
+    }
+
+    fn drives(&self) -> MutexGuard<'_, HashMap<(WorkflowId, String), drive::Handle>> {
+        self.shared
+            .drives
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::NotFound(id) => Self::new(
+                ErrorReason::WorkflowNotFound,
+                format!("there is no workflow {id}"),
+            ),
+            EngineError::Rejected {
+                workflow_id,
+                source,
+            } => rejected(workflow_id, &source),
+            EngineError::Store(error) => store(&error),
+            EngineError::Races(id) => Self::new(
+                ErrorReason::ConcurrentChange,
+                format!("workflow {id} changed meanwhile; read it and try again"),
+            ),
+            EngineError::Repeated => Self::new(
+                ErrorReason::ConcurrentChange,
+                "the workflow changed meanwhile; read it and try again",
+            ),
+        }
+    }
+}
+
+/// What a caller is told when the database did not answer. The detail goes to the log.
+pub fn store(error: &StoreError) -> Error {
+    if error.is_transient() {
+        tracing::warn!(error = ?error, "the database did not answer");
+        return Error::new(
+            ErrorReason::DatabaseUnavailable,
+            "the database does not answer; try again in a moment",
+        )
+        .retry_after(Duration::from_secs(1));
+    }
+    if matches!(error, StoreError::Stopping) {
+        return Error::new(
+            ErrorReason::Draining,
+            "the orchestrator is stopping; try again",
+        );
+    }
+    tracing::error!(error = ?error, "the store failed");
+    Error::internal()
+}
+
+fn rejected(workflow_id: WorkflowId, rejected: &Rejected) -> Error {
+    let reason = match rejected {
+        Rejected::StaleLease { .. } => ErrorReason::StaleLease,
+        Rejected::UnknownStage(_) => ErrorReason::StageNotFound,
+        Rejected::DecisionNotOpen { .. } => ErrorReason::DecisionResolved,
+        Rejected::ClarificationNotOpen(_) => ErrorReason::ClarificationAnswered,
+        Rejected::StageState { .. }
+        | Rejected::WrongState { .. }
+        | Rejected::AlreadyFinished(_)
+        | Rejected::PipelineMismatch => ErrorReason::WorkflowState,
+    };
+    Error::new(reason, rejected.to_string())
+        .precondition(format!("workflow/{workflow_id}"), rejected.to_string())
+}

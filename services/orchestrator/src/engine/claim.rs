@@ -1,0 +1,119 @@
+//! Gives waiting tasks to free slots, one agent type at a time: whenever something waits, whenever
+//! a slot becomes free, and once a second in any case.
+
+use std::time::Duration;
+
+use contracts::task::AgentType;
+
+use super::step::{self, Input};
+use super::{Engine, EngineError};
+use crate::plan::state::TaskState;
+use crate::store::tasks;
+
+// The guarantee behind all hints.
+const POLL: Duration = Duration::from_secs(1);
+// Claimed at once; more only wait for each other.
+const BATCH: usize = 32;
+
+/// Claims until the shutdown.
+pub(super) async fn run(engine: Engine, agent_type: AgentType) {
+    let agents = engine.agents().clone();
+    loop {
+        tokio::select! {
+            biased;
+            () = engine.shared.shutdown.cancelled() => return,
+            () = engine.waiting(agent_type).notified() => {}
+            () = agents.freed(agent_type) => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+        loop {
+            let (_, free) = agents.slot_counts(agent_type);
+            if free == 0 || engine.shared.shutdown.is_cancelled() {
+                break;
+            }
+            match claim(&engine, agent_type, free.min(BATCH)).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(error = ?error, "tasks were not claimed");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+// How many were claimed.
+async fn claim(engine: &Engine, agent_type: AgentType, limit: usize) -> Result<usize, EngineError> {
+    let now = engine.shared.clock.now();
+    let limit = i64::try_from(limit).unwrap_or(1);
+    let waiting = {
+        let client = engine.store().client().await?;
+        tasks::waiting(&client, agent_type as i16, now, limit).await?
+    };
+    let claims = waiting.into_iter().map(|task| async move {
+        let Some(reservation) = engine.agents().reserve(agent_type) else { return 0 };
+        match engine.lease(&task.namespace, task.workflow_id, &task.stage, reservation).await {
+            Ok(leased) => usize::from(leased),
+            Err(error) => {
+                tracing::warn!(error = ?error, agentic.workflow.id = %task.workflow_id, stage = task.stage, "task not leased");
+                0
+            }
+        }
+    });
+    Ok(futures::future::join_all(claims).await.into_iter().sum())
+}
+
+impl Engine {
+    // False: somebody else has it, or it is gone.
+    async fn lease(
+        &self,
+        namespace: &str,
+        id: contracts::id::WorkflowId,
+        stage: &str,
+        reservation: crate::agents::Reservation,
+    ) -> Result<bool, EngineError> {
+        let cell = self.cell(id);
+        let mut held = cell.lock().await;
+        let workflow = self.load(namespace, id, &mut held).await?;
+        let waits = workflow
+            .live
+            .plan
+            .stage(stage)
+            .is_some_and(|planned| planned.task == TaskState::Waiting);
+        if !waits {
+            // What is at hand may be old: the next look asks the database.
+            *held = None;
+            return Ok(false);
+        }
+        let stepped =
+            self.with_setting(|setting| step::lease(workflow, stage, reservation, setting));
+        match stepped {
+            Ok(stepped) => Ok(self.commit(stepped, &mut held).await?.is_some()),
+            Err(source) => Err(EngineError::Rejected {
+                workflow_id: id,
+                source,
+            }),
+        }
+    }
+
+    /// Tells the plan that a task waited too long.
+    pub(super) async fn schedule_timed_out(
+        &self,
+        namespace: &str,
+        id: contracts::id::WorkflowId,
+        stage: String,
+    ) -> Result<(), EngineError> {
+        self.apply::<EngineError>(namespace, id, |_| {
+            Ok(Input {
+                event: Some(crate::plan::event::Event::ScheduleTimedOut {
+                    stage: stage.clone(),
+                }),
+                actor: "orchestrator".to_owned(),
+                ..Input::default()
+            })
+        })
+        .await
+        .map(|_| ())
+    }
+}

@@ -1,0 +1,174 @@
+//! Group commit: whatever is asked while one commit is under way rides the next one together.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use contracts::id::WorkflowId;
+
+use crate::store::commit::{self, Transition};
+use crate::store::{Store, StoreError};
+
+// More than ever wait at once: who asks holds a workflow's lock, or an RPC.
+const QUEUE: usize = 1024;
+// Larger batches only make everybody wait for the slowest row.
+const BATCH: usize = 128;
+// How often a commit is tried when the database is away for a moment.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How a transition ended.
+#[derive(Debug)]
+pub enum Committed {
+    /// It is durable.
+    Done,
+    /// Somebody changed the workflow first, or made the request before: read again.
+    Lost,
+    /// The database did not answer: it may or may not be durable.
+    Failed(StoreError),
+}
+
+struct Asked {
+    transition: Transition,
+    answer: oneshot::Sender<Committed>,
+}
+
+/// A handle on the committer.
+#[derive(Debug, Clone)]
+pub struct Committer {
+    queue: mpsc::Sender<Asked>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asked").finish_non_exhaustive()
+    }
+}
+
+impl Committer {
+    /// The handle, and the loop behind it.
+    pub fn new(
+        store: Store,
+        shutdown: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (queue, asked) = mpsc::channel(QUEUE);
+        (Self { queue }, run(store, asked, shutdown))
+    }
+
+    /// Commits, and answers when it is durable.
+    pub async fn commit(&self, transition: Transition) -> Committed {
+        let (answer, answered) = oneshot::channel();
+        if self.queue.send(Asked { transition, answer }).await.is_err() {
+            return Committed::Failed(StoreError::Stopping);
+        }
+        answered
+            .await
+            .unwrap_or(Committed::Failed(StoreError::Stopping))
+    }
+}
+
+async fn run(store: Store, mut asked: mpsc::Receiver<Asked>, shutdown: CancellationToken) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        let count = tokio::select! {
+            biased;
+            count = asked.recv_many(&mut batch, BATCH) => count,
+            // What was asked before is still done: the branch above comes first.
+            () = shutdown.cancelled() => 0,
+        };
+        if count == 0 {
+            return;
+        }
+        let (rare, common): (Vec<_>, Vec<_>) = batch
+            .drain(..)
+            .partition(|asked| asked.transition.is_rare());
+        if !common.is_empty() {
+            commit_common(&store, common).await;
+        }
+        for asked in rare {
+            let committed = commit_rare(&store, &asked.transition).await;
+            // Whoever asked may be gone; the commit stands.
+            let _ = asked.answer.send(committed);
+        }
+    }
+}
+
+async fn commit_common(store: &Store, mut asked: Vec<Asked>) {
+    // Locks are taken in one order by everybody.
+    asked.sort_by_key(|asked| asked.transition.workflow.workflow_id);
+    let transitions: Vec<_> = asked.iter().map(|asked| &asked.transition).collect();
+    match together(store, &transitions).await {
+        Ok(done) => {
+            for asked in asked {
+                let won = done.contains(&asked.transition.workflow.workflow_id);
+                let _ = asked.answer.send(if won {
+                    Committed::Done
+                } else {
+                    Committed::Lost
+                });
+            }
+        }
+        Err(error) if asked.len() == 1 || error.is_transient() => {
+            tracing::warn!(error = ?error, count = asked.len(), "transitions were not committed");
+            let reason = error.to_string();
+            for asked in asked {
+                let failed = StoreError::Commit(reason.clone());
+                let _ = asked.answer.send(Committed::Failed(failed));
+            }
+        }
+        Err(error) => {
+            // One bad member must not fail the others: each goes alone.
+            tracing::warn!(error = ?error, "a batch was refused; its members go alone");
+            for asked in asked {
+                let alone = together(store, &[&asked.transition]).await;
+                let _ = asked.answer.send(match alone {
+                    Ok(done) if done.is_empty() => Committed::Lost,
+                    Ok(_) => Committed::Done,
+                    Err(error) => Committed::Failed(error),
+                });
+            }
+        }
+    }
+}
+
+// Safe to repeat: a commit that did happen makes the next try lose its race.
+async fn together(
+    store: &Store,
+    transitions: &[&Transition],
+) -> Result<HashSet<WorkflowId>, StoreError> {
+    let mut attempt = 1;
+    loop {
+        let done = match store.client().await {
+            Ok(client) => commit::commit(&client, transitions).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Err(error) if error.is_transient() && attempt < ATTEMPTS => {
+                tokio::time::sleep(PAUSE * attempt).await;
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn commit_rare(store: &Store, transition: &Transition) -> Committed {
+    let mut attempt = 1;
+    loop {
+        let done = match store.client().await {
+            Ok(mut client) => commit::commit_rare(&mut client, transition).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(true) => return Committed::Done,
+            Ok(false) => return Committed::Lost,
+            Err(error) if error.is_transient() && attempt < ATTEMPTS => {
+                tokio::time::sleep(PAUSE * attempt).await;
+                attempt += 1;
+            }
+            Err(error) => return Committed::Failed(error),
+        }
+    }
+}

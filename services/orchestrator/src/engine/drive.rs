@@ -1,0 +1,617 @@
+//! Drives one leased attempt: calls the agent, follows its stream, re-attaches when the stream
+//! breaks, and hands the outcome to the plan.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+use tracing::Instrument;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use contracts::agent::{AgentMessage, Cancellation};
+use contracts::client::Retry;
+use contracts::error::Error;
+use contracts::error_reason::ErrorReason;
+use contracts::id::WorkflowId;
+use contracts::orchestrator::{StageResult, StageTask, WatchWorkflowLogsResponse};
+use contracts::task::{TaskContext, TaskEvent, task_event};
+use contracts::{attributes, trace, wire_time};
+
+use super::step::Input;
+use super::workflow::Workflow;
+use super::{Engine, EngineError, context};
+use crate::agents::Reservation;
+use crate::plan::event::{ApprovalEffect, DecisionAsk, ErrorClass, Event, Rejected, StageOutcome};
+use crate::plan::state::Verdict;
+
+/// An agent that does not acknowledge within this time has not taken the task.
+const ACCEPT_WITHIN: Duration = Duration::from_secs(5);
+/// A stream without a message for so long is dead, whatever TCP says: three beats.
+const SILENT_AFTER: Duration = Duration::from_secs(15);
+/// A broken stream is given up after this: then the attempt is lost.
+const REATTACH_FOR: Duration = Duration::from_secs(30);
+/// Without a session and without an answer, an agent that was killed is not waited for longer.
+const GONE_AFTER: Duration = Duration::from_secs(3);
+/// Progress is written at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How long a stopped task may take to stop.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+// The agent ends work at its deadline itself; this is for one that does not.
+const OVERTIME: Duration = Duration::from_secs(30);
+const REATTACH: Retry = Retry {
+    attempts: u32::MAX,
+    initial: Duration::from_millis(100),
+    longest: Duration::from_secs(2),
+};
+const DELIVER: Retry = Retry {
+    attempts: u32::MAX,
+    initial: Duration::from_millis(100),
+    longest: Duration::from_secs(2),
+};
+
+/// An attempt that is driven here.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) epoch: i64,
+    pub(super) stop: CancellationToken,
+}
+
+/// How a drive begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// A new attempt.
+    New,
+    /// An attempt that runs already, under a newer epoch.
+    Reattach,
+}
+
+/// Starts a drive.
+pub(super) fn start(
+    engine: &Engine,
+    workflow: &Workflow,
+    stage: &str,
+    epoch: i64,
+    reservation: Reservation,
+    begin: Begin,
+) {
+    let Some(number) = workflow.stage_number(stage) else {
+        return;
+    };
+    let now = engine.clock().now();
+    let definition = &workflow.submission.pipeline.stages[number];
+    let mut told = context::context(workflow, number, epoch, reservation.instance_id(), now);
+    told.reattach_only = begin == Begin::Reattach;
+    let stop = CancellationToken::new();
+    let span = tracing::info_span!(
+        "stage",
+        otel.name = format!("stage {stage}"),
+        otel.kind = "client",
+        { attributes::WORKFLOW_ID } = told.workflow_id,
+        { attributes::STAGE } = stage,
+        { attributes::TASK_ID } = told.task_id,
+        { attributes::ATTEMPT } = told.attempt,
+        { attributes::INSTANCE_ID } = %reservation.instance_id(),
+        epoch,
+        verdict = tracing::field::Empty,
+    );
+    // Stored with the workflow, so that a crash or an hour's wait does not break the trace.
+    let _ = span.set_parent(trace::from_traceparent(&workflow.submission.traceparent));
+    let drive = Drive {
+        engine: engine.clone(),
+        namespace: workflow.submission.namespace.clone(),
+        workflow_id: workflow.id(),
+        stage: stage.to_owned(),
+        epoch,
+        task: context::task(workflow, number),
+        deadline: Instant::now() + definition.timeout + OVERTIME,
+        progress_timeout: definition.progress_timeout,
+        seen: told.resume_after_sequence,
+        context: told,
+        stop: stop.clone(),
+        progress_at: None,
+        accepted: begin == Begin::Reattach,
+    };
+    let key = (workflow.id(), stage.to_owned());
+    engine.drives().insert(key, Handle { epoch, stop });
+    engine
+        .shared
+        .tracker
+        .spawn(drive.run(reservation).instrument(span));
+}
+
+struct Drive {
+    engine: Engine,
+    namespace: String,
+    workflow_id: WorkflowId,
+    stage: String,
+    epoch: i64,
+    task: StageTask,
+    context: TaskContext,
+    // When an agent that does not keep its own deadline is given up.
+    deadline: Instant,
+    progress_timeout: Duration,
+    // Newest event that was taken in.
+    seen: i64,
+    stop: CancellationToken,
+    progress_at: Option<Instant>,
+    accepted: bool,
+}
+
+// How an attempt ended.
+enum End {
+    Result(Box<StageResult>),
+    Refused(Status),
+    Failed {
+        class: ErrorClass,
+        reason: String,
+        retry_after: Option<Duration>,
+    },
+    Lost(String),
+    Cancelled,
+    // Somebody else has it, or this process is stopping: not ours to say.
+    HandedOver,
+}
+
+impl Drive {
+    async fn run(mut self, reservation: Reservation) {
+        let end = tokio::select! {
+            biased;
+            // The lease runs out, and whoever takes it re-attaches.
+            () = self.engine.shared.shutdown.clone().cancelled_owned() => End::HandedOver,
+            end = self.follow(&reservation) => end,
+        };
+        let instance_id = reservation.instance_id();
+        match &end {
+            End::Result(_) | End::Failed { .. } | End::Cancelled | End::Lost(_) => {
+                self.engine
+                    .agents()
+                    .release_result(instance_id, self.context.task_id.clone());
+            }
+            End::Refused(status) => {
+                if is_transport(status) {
+                    self.engine
+                        .agents()
+                        .unreachable(instance_id, status.message());
+                } else {
+                    self.engine.agents().refused(instance_id);
+                }
+            }
+            End::HandedOver => {}
+        }
+        // The slot is free before the next stage is leased, so that it can have it.
+        drop(reservation);
+        if let Some(input) = self.input(end) {
+            self.deliver(input).await;
+        }
+        let key = (self.workflow_id, self.stage.clone());
+        let mut drives = self.engine.drives();
+        if drives
+            .get(&key)
+            .is_some_and(|handle| handle.epoch == self.epoch)
+        {
+            drives.remove(&key);
+        }
+    }
+
+    async fn follow(&mut self, reservation: &Reservation) -> End {
+        let mut broken_since: Option<Instant> = None;
+        let mut attempt = 0;
+        loop {
+            let error = match self.attach(reservation).await {
+                Ok(stream) => match self.read(stream, reservation, &mut broken_since).await {
+                    Ok(end) => return end,
+                    Err(status) => status,
+                },
+                Err(status) => status,
+            };
+            if self.stop.is_cancelled() {
+                return End::Cancelled;
+            }
+            if let Some(end) = self.judge(&error) {
+                return end;
+            }
+            // The stream broke, and the work may go on behind it.
+            let since = *broken_since.get_or_insert_with(Instant::now);
+            self.context.reattach_only = true;
+            let gone = !reservation.is_connected() && since.elapsed() > GONE_AFTER;
+            if gone || since.elapsed() > REATTACH_FOR {
+                return End::Lost(format!("the agent does not answer: {}", error.message()));
+            }
+            attempt += 1;
+            tracing::warn!(code = ?error.code(), message = error.message(), attempt, "stream broke, attaching again");
+            tokio::select! {
+                biased;
+                () = reservation.lost() => return End::Lost("the agent is lost".to_owned()),
+                () = tokio::time::sleep(REATTACH.delay(attempt)) => {}
+            }
+        }
+    }
+
+    async fn attach(
+        &mut self,
+        reservation: &Reservation,
+    ) -> Result<BoxStream<'static, Result<AgentMessage, Status>>, Status> {
+        self.context.resume_after_sequence = self.seen;
+        let call = contracts::agent::execute(
+            reservation.channel(),
+            self.context.clone(),
+            self.task.clone(),
+        );
+        tokio::time::timeout(ACCEPT_WITHIN, call)
+            .await
+            .map_err(|_| Status::unavailable("the agent did not answer within 5 s"))?
+    }
+
+    // `Err`: the stream broke.
+    async fn read(
+        &mut self,
+        mut stream: BoxStream<'static, Result<AgentMessage, Status>>,
+        reservation: &Reservation,
+        broken_since: &mut Option<Instant>,
+    ) -> Result<End, Status> {
+        let mut stopping: Option<Instant> = None;
+        let mut active = Instant::now();
+        loop {
+            let patience = if self.accepted {
+                SILENT_AFTER
+            } else {
+                ACCEPT_WITHIN
+            };
+            let stop = self.stop.clone();
+            let message = tokio::select! {
+                biased;
+                message = stream.next() => message,
+                () = reservation.lost() => return Ok(End::Lost("the agent is lost".to_owned())),
+                () = stop.cancelled(), if stopping.is_none() => {
+                    stopping = Some(Instant::now());
+                    self.cancel(reservation).await;
+                    continue;
+                }
+                () = tokio::time::sleep_until(self.deadline) => {
+                    self.cancel(reservation).await;
+                    return Ok(timed_out("the attempt took too long"));
+                }
+                () = tokio::time::sleep_until(active + self.progress_timeout) => {
+                    self.cancel(reservation).await;
+                    return Ok(timed_out("the work did nothing for too long"));
+                }
+                () = tokio::time::sleep(patience) => {
+                    return Err(Status::unavailable("the stream went silent"));
+                }
+            };
+            if stopping.is_some_and(|since| since.elapsed() > 2 * STOP_GRACE) {
+                return Ok(End::Cancelled);
+            }
+            match message {
+                None => return Err(Status::unavailable("the stream ended without a result")),
+                Some(Err(status)) if stopping.is_some() && status.code() == Code::Cancelled => {
+                    return Ok(End::Cancelled);
+                }
+                Some(Err(status)) => return Err(status),
+                Some(Ok(AgentMessage::Result(result))) => return Ok(End::Result(result)),
+                Some(Ok(AgentMessage::Event(event))) => {
+                    *broken_since = None;
+                    if let Some(last) = self.take(event).await {
+                        active = active.max(last);
+                    }
+                }
+            }
+        }
+    }
+
+    // Takes an event in; answers when the work was last active.
+    async fn take(&mut self, event: TaskEvent) -> Option<Instant> {
+        if event.sequence <= self.seen {
+            return None;
+        }
+        self.seen = event.sequence;
+        match event.payload? {
+            task_event::Payload::Accepted(_) => {
+                self.accepted = true;
+                Some(Instant::now())
+            }
+            task_event::Payload::Progress(progress) => {
+                let due = self
+                    .progress_at
+                    .is_none_or(|at| at.elapsed() >= PROGRESS_EVERY);
+                if due {
+                    self.progress_at = Some(Instant::now());
+                    let sequence = self.seen;
+                    self.note(Input {
+                        progress: Some((self.stage.clone(), progress, sequence)),
+                        ..Input::default()
+                    })
+                    .await;
+                }
+                Some(Instant::now())
+            }
+            task_event::Payload::Log(log) => {
+                self.engine.logs().push(
+                    self.workflow_id,
+                    WatchWorkflowLogsResponse {
+                        stage: self.stage.clone(),
+                        attempt: self.context.attempt,
+                        time: event.time,
+                        log: Some(log),
+                    },
+                );
+                Some(Instant::now())
+            }
+            task_event::Payload::ArtifactProduced(produced) => {
+                if let Some(artifact) = produced.artifact {
+                    let sequence = self.seen;
+                    self.note(Input {
+                        artifact: Some((self.stage.clone(), artifact, sequence)),
+                        ..Input::default()
+                    })
+                    .await;
+                }
+                Some(Instant::now())
+            }
+            task_event::Payload::Beat(beat) => {
+                let last = wire_time::system_time(beat.last_activity_time?)?;
+                let now = wire_time::system_time(event.time?)?;
+                // Both are the agent's clock: their difference is right even when it is not.
+                let idle = now.duration_since(last).unwrap_or_default();
+                Instant::now().checked_sub(idle)
+            }
+        }
+    }
+
+    // Writes down what is nice to know; the attempt does not hang on it.
+    async fn note(&self, input: Input) {
+        let (stage, epoch) = (self.stage.clone(), self.epoch);
+        let noted = self
+            .engine
+            .apply::<EngineError>(&self.namespace, self.workflow_id, |workflow| {
+                let held = workflow
+                    .live
+                    .plan
+                    .stage(&stage)
+                    .map_or(0, |stage| stage.lease_epoch);
+                if held != epoch {
+                    return Err(EngineError::Rejected {
+                        workflow_id: workflow.id(),
+                        source: Rejected::StaleLease {
+                            stage: stage.clone(),
+                            epoch,
+                            held,
+                        },
+                    });
+                }
+                Ok(Input {
+                    actor: self.actor(),
+                    ..input.clone()
+                })
+            })
+            .await;
+        if let Err(error) = noted {
+            tracing::debug!(error = ?error, "not noted");
+        }
+    }
+
+    async fn cancel(&self, reservation: &Reservation) {
+        let agent_type = self.task.agent_type();
+        let cancellation = Cancellation {
+            task_id: self.context.task_id.clone(),
+            lease_epoch: self.epoch,
+            grace: STOP_GRACE,
+        };
+        match contracts::agent::cancel(reservation.channel(), agent_type, cancellation).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("the task did not stop within the grace"),
+            Err(status) => {
+                tracing::warn!(code = ?status.code(), message = status.message(), "not cancelled");
+            }
+        }
+    }
+
+    // What an error means. `None`: the stream broke, and nothing is known yet.
+    fn judge(&self, status: &Status) -> Option<End> {
+        let Some(error) = Error::from_status(status) else {
+            // Not one of ours: the transport, a proxy, or a crash.
+            return if self.accepted {
+                None
+            } else if is_transport(status) {
+                Some(End::Refused(status.clone()))
+            } else {
+                Some(failed(ErrorClass::Permanent, status.message(), None))
+            };
+        };
+        let message = error.message.as_str();
+        Some(match error.reason {
+            ErrorReason::NoFreeSlot => End::Refused(status.clone()),
+            ErrorReason::Draining if !self.accepted => End::Refused(status.clone()),
+            ErrorReason::Draining => End::Lost("the agent stopped".to_owned()),
+            ErrorReason::WrongInstance | ErrorReason::TaskNotFound if self.accepted => {
+                End::Lost("the agent does not know the task any more".to_owned())
+            }
+            ErrorReason::WrongInstance => End::Refused(status.clone()),
+            ErrorReason::StaleLease | ErrorReason::TakenOver => End::HandedOver,
+            ErrorReason::Cancelled => End::Lost("the agent cancelled the task".to_owned()),
+            ErrorReason::DeadlineExceeded => failed(ErrorClass::TimedOut, message, None),
+            ErrorReason::RepositoryUnreachable
+            | ErrorReason::ArtifactStoreUnavailable
+            | ErrorReason::DatabaseUnavailable
+            | ErrorReason::Infrastructure
+            | ErrorReason::ConcurrentChange
+            | ErrorReason::RateLimited => failed(ErrorClass::Retryable, message, error.retry_after),
+            ErrorReason::Unspecified
+            | ErrorReason::InvalidField
+            | ErrorReason::WorkflowNotFound
+            | ErrorReason::PipelineNotFound
+            | ErrorReason::DecisionNotFound
+            | ErrorReason::ClarificationNotFound
+            | ErrorReason::ArtifactNotFound
+            | ErrorReason::AgentNotFound
+            | ErrorReason::StageNotFound
+            | ErrorReason::TaskNotFound
+            | ErrorReason::RequestIdReused
+            | ErrorReason::PipelineExists
+            | ErrorReason::WorkflowState
+            | ErrorReason::DecisionResolved
+            | ErrorReason::DigestChanged
+            | ErrorReason::ClarificationAnswered
+            | ErrorReason::PipelineBuiltIn
+            | ErrorReason::DigestMismatch
+            | ErrorReason::RepositoryNotFound
+            | ErrorReason::RefNotFound
+            | ErrorReason::PushRejected
+            | ErrorReason::ProjectInvalid
+            | ErrorReason::CapabilityMissing
+            | ErrorReason::Internal
+            | ErrorReason::Unauthenticated
+            | ErrorReason::PermissionDenied => failed(ErrorClass::Permanent, message, None),
+        })
+    }
+
+    fn input(&self, end: End) -> Option<Input> {
+        let (stage, epoch) = (self.stage.clone(), self.epoch);
+        let base = Input {
+            actor: self.actor(),
+            ..Input::default()
+        };
+        let ended = |ending, reason: &str| Some((self.stage.clone(), ending, reason.to_owned()));
+        Some(match end {
+            End::HandedOver => return None,
+            End::Result(result) => {
+                let outcome = outcome(&result);
+                tracing::Span::current().record("verdict", format!("{:?}", outcome.verdict));
+                Input {
+                    ended: ended("completed", &outcome.summary),
+                    event: Some(Event::ResultAccepted {
+                        stage: stage.clone(),
+                        epoch,
+                        outcome,
+                    }),
+                    result: Some((stage, *result)),
+                    ..base
+                }
+            }
+            End::Refused(status) => Input {
+                event: Some(Event::Refused {
+                    stage,
+                    epoch,
+                    reason: status.message().to_owned(),
+                }),
+                ..base
+            },
+            End::Failed {
+                class,
+                reason,
+                retry_after,
+            } => Input {
+                ended: ended("failed", &reason),
+                event: Some(Event::AttemptFailed {
+                    stage,
+                    epoch,
+                    class,
+                    reason,
+                    retry_after,
+                }),
+                ..base
+            },
+            End::Lost(reason) => Input {
+                ended: ended("lost", &reason),
+                event: Some(Event::AttemptLost {
+                    stage,
+                    epoch,
+                    reason,
+                }),
+                ..base
+            },
+            End::Cancelled => Input {
+                ended: ended("cancelled", "somebody asked for it"),
+                event: Some(Event::AttemptCancelled { stage, epoch }),
+                ..base
+            },
+        })
+    }
+
+    // Tells the plan, for as long as it takes: the agent keeps the result meanwhile.
+    async fn deliver(&self, input: Input) {
+        let mut attempt = 0;
+        loop {
+            let told = self
+                .engine
+                .apply::<EngineError>(&self.namespace, self.workflow_id, |_| Ok(input.clone()))
+                .await;
+            match told {
+                Ok(_) => return,
+                Err(EngineError::Store(error)) if error.is_transient() => {
+                    attempt += 1;
+                    tokio::select! {
+                        biased;
+                        () = self.engine.shared.shutdown.cancelled() => return,
+                        () = tokio::time::sleep(DELIVER.delay(attempt)) => {}
+                    }
+                }
+                Err(EngineError::Rejected {
+                    source: Rejected::StaleLease { held, .. },
+                    ..
+                }) => {
+                    tracing::info!(held, "the outcome came from a stale lease and is refused");
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(error = ?error, "the outcome of an attempt was not taken in");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn actor(&self) -> String {
+        format!("agent:{}", self.context.agent_instance_id)
+    }
+}
+
+fn failed(class: ErrorClass, reason: &str, retry_after: Option<Duration>) -> End {
+    End::Failed {
+        class,
+        reason: reason.to_owned(),
+        retry_after,
+    }
+}
+
+fn timed_out(reason: &str) -> End {
+    failed(ErrorClass::TimedOut, reason, None)
+}
+
+fn is_transport(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
+    )
+}
+
+fn outcome(result: &StageResult) -> StageOutcome {
+    let Some(outcome) = result.outcome() else {
+        return StageOutcome {
+            verdict: Verdict::NotProven,
+            summary: "the agent sent a result without an outcome".to_owned(),
+            project_is_app: None,
+            finding_count: 0,
+            decision: None,
+        };
+    };
+    StageOutcome {
+        verdict: Verdict::from_wire(outcome.verdict()),
+        summary: outcome.summary.clone(),
+        project_is_app: outcome.project_is_app,
+        finding_count: u32::try_from(outcome.findings.len()).unwrap_or(u32::MAX),
+        decision: outcome.decision.as_ref().map(|request| DecisionAsk {
+            category: request.category(),
+            on_approval: match request.on_approval() {
+                contracts::task::ApprovalEffect::Accept => ApprovalEffect::Accept,
+                contracts::task::ApprovalEffect::Rerun
+                | contracts::task::ApprovalEffect::Unspecified => ApprovalEffect::Rerun,
+            },
+            confidence: request.confidence,
+            has_choices: !request.choices.is_empty(),
+        }),
+    }
+}

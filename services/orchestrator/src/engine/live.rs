@@ -1,0 +1,256 @@
+//! Everything of a workflow that changes, in one value: where the plan stands, and the facts that
+//! stages brought. Stored as it is with every step.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use contracts::id::{DecisionId, WorkflowId};
+use contracts::task::{Outcome, Repository, ResolvedDecision, Usage};
+use contracts::wire_time::{from_unix_millis, unix_millis};
+
+use crate::plan::state::State;
+
+/// What changes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Live {
+    /// Where the plan stands.
+    pub plan: State,
+    /// The repository, as exact as it is known.
+    pub repository: RepositoryFacts,
+    /// Commit that the target branch got.
+    pub merged_commit: String,
+    /// Revision that is live.
+    pub revision: String,
+    /// Where the app answers.
+    pub endpoint: String,
+    /// What was spent.
+    pub usage: UsageFacts,
+    /// Answers to clarifications: question and answer.
+    pub answers: Vec<(String, String)>,
+    /// When the first stage started.
+    pub start: Option<Millis>,
+    /// By stage, in the order of the pipeline.
+    pub stages: Vec<StageFacts>,
+}
+
+/// A repository.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as in the contract")]
+pub struct RepositoryFacts {
+    pub url: String,
+    pub base_commit: String,
+    pub head_commit: String,
+    pub branch: String,
+    pub target_branch: String,
+}
+
+/// What was spent.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as in the contract")]
+pub struct UsageFacts {
+    pub input_token_count: i64,
+    pub output_token_count: i64,
+    pub cached_token_count: i64,
+    pub cost_micros: i64,
+    pub call_count: i32,
+}
+
+/// Milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Millis(pub i64);
+
+impl Millis {
+    /// Of a time.
+    pub fn of(time: SystemTime) -> Self {
+        Self(unix_millis(time))
+    }
+
+    /// As a time.
+    pub fn time(self) -> SystemTime {
+        from_unix_millis(self.0)
+    }
+}
+
+/// What is known of a stage beyond the plan.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct StageFacts {
+    /// Its task.
+    pub task_id: Option<Uuid>,
+    /// Instance that has or had it last.
+    pub instance_id: Option<Uuid>,
+    /// Where that instance is called.
+    pub address: String,
+    /// Replica that drives it.
+    pub owner: String,
+    /// When it became ready.
+    pub ready: Option<Millis>,
+    /// When waiting for a slot is given up.
+    pub start_deadline: Option<Millis>,
+    /// When the last attempt started.
+    pub start: Option<Millis>,
+    /// When it ended.
+    pub end: Option<Millis>,
+    /// How far the running attempt is.
+    pub percent: f64,
+    /// What is being done.
+    pub phase: String,
+    /// Last checkpoint of the task.
+    pub checkpoint: Vec<u8>,
+    /// Sequence of the last event of the running attempt that is safe.
+    pub event_sequence: i64,
+    /// The decision that is open.
+    pub open_decision: Option<DecisionId>,
+    /// Decisions made, oldest first.
+    pub decisions: Vec<DecisionFacts>,
+    /// Whether a result of its last run is stored.
+    pub has_result: bool,
+}
+
+/// A decision that was made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as in the contract")]
+pub struct DecisionFacts {
+    pub decision_id: DecisionId,
+    pub category: i32,
+    pub subject_digest: String,
+    pub resolution: i32,
+    pub choice: String,
+    pub rationale: String,
+    pub actor: String,
+}
+
+impl Live {
+    /// Takes over what a stage found out.
+    pub fn learn(&mut self, outcome: &Outcome) {
+        if let Some(repository) = &outcome.repository {
+            let known = &mut self.repository;
+            for (known, new) in [
+                (&mut known.url, &repository.url),
+                (&mut known.base_commit, &repository.base_commit),
+                (&mut known.head_commit, &repository.head_commit),
+                (&mut known.branch, &repository.branch),
+                (&mut known.target_branch, &repository.target_branch),
+            ] {
+                if !new.is_empty() {
+                    known.clone_from(new);
+                }
+            }
+        }
+        for (known, new) in [
+            (&mut self.merged_commit, &outcome.merged_commit),
+            (&mut self.revision, &outcome.revision),
+            (&mut self.endpoint, &outcome.endpoint),
+        ] {
+            if !new.is_empty() {
+                known.clone_from(new);
+            }
+        }
+        if let Some(usage) = &outcome.usage {
+            self.usage.input_token_count += usage.input_token_count.max(0);
+            self.usage.output_token_count += usage.output_token_count.max(0);
+            self.usage.cached_token_count += usage.cached_token_count.max(0);
+            self.usage.cost_micros += usage.cost_micros.max(0);
+            self.usage.call_count += usage.call_count.max(0);
+        }
+    }
+}
+
+impl From<&RepositoryFacts> for Repository {
+    fn from(facts: &RepositoryFacts) -> Self {
+        Self {
+            url: facts.url.clone(),
+            base_commit: facts.base_commit.clone(),
+            head_commit: facts.head_commit.clone(),
+            branch: facts.branch.clone(),
+            target_branch: facts.target_branch.clone(),
+        }
+    }
+}
+
+impl From<Repository> for RepositoryFacts {
+    fn from(repository: Repository) -> Self {
+        Self {
+            url: repository.url,
+            base_commit: repository.base_commit,
+            head_commit: repository.head_commit,
+            branch: repository.branch,
+            target_branch: repository.target_branch,
+        }
+    }
+}
+
+impl From<UsageFacts> for Usage {
+    fn from(facts: UsageFacts) -> Self {
+        Self {
+            input_token_count: facts.input_token_count,
+            output_token_count: facts.output_token_count,
+            cached_token_count: facts.cached_token_count,
+            cost_micros: facts.cost_micros,
+            call_count: facts.call_count,
+        }
+    }
+}
+
+impl From<&DecisionFacts> for ResolvedDecision {
+    fn from(facts: &DecisionFacts) -> Self {
+        Self {
+            decision_id: facts.decision_id.to_string(),
+            category: facts.category,
+            subject_digest: facts.subject_digest.clone(),
+            resolution: facts.resolution,
+            choice: facts.choice.clone(),
+            rationale: facts.rationale.clone(),
+            actor: facts.actor.clone(),
+        }
+    }
+}
+
+/// Identifies a task: the same for every attempt at the same piece of work, so that it can be the
+/// key of outside effects.
+pub fn task_id(workflow_id: WorkflowId, stage: &str, generation: u32, undo: bool) -> Uuid {
+    use sha2::{Digest, Sha256};
+
+    let kind = if undo { "undo" } else { "run" };
+    let digest = Sha256::digest(format!("{workflow_id}/{stage}/{generation}/{kind}"));
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// Waiting raises the priority by one level in this time.
+const AGEING: Duration = Duration::from_mins(10);
+
+/// The time that waiting tasks are ordered by.
+pub fn order_time(ready: SystemTime, priority: i32) -> SystemTime {
+    ready - AGEING * u32::try_from(priority.max(0)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_keeps_its_id_over_attempts_and_gets_another_for_other_work() {
+        let workflow = WorkflowId::new();
+        let id = task_id(workflow, "deployment", 1, false);
+        assert_eq!(id, task_id(workflow, "deployment", 1, false));
+        let others = [
+            task_id(workflow, "deployment", 2, false),
+            task_id(workflow, "deployment", 1, true),
+            task_id(workflow, "integration", 1, false),
+            task_id(WorkflowId::new(), "deployment", 1, false),
+        ];
+        assert!(!others.contains(&id));
+    }
+
+    #[test]
+    fn waiting_ten_minutes_is_worth_one_level_of_priority() {
+        let now = SystemTime::now();
+        let waited = now - Duration::from_mins(10) - Duration::from_secs(1);
+        assert!(order_time(now, 3) < order_time(now, 2));
+        assert!(order_time(waited, 2) < order_time(now, 3));
+    }
+}

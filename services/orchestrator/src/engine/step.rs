@@ -1,0 +1,691 @@
+//! One step of one workflow: asks the plan what follows from an event, and writes down everything
+//! that must be committed together. No I/O: slots come from whoever calls.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use prost::Message;
+use rand::Rng;
+use uuid::Uuid;
+
+use contracts::id::{ClarificationId, DecisionId};
+use contracts::orchestrator::{StageResult, WorkflowEvent, workflow_event};
+use contracts::task::{Artifact, DecisionRequest, Progress};
+use contracts::{trace, wire_time};
+
+use super::live::{self, DecisionFacts, Millis};
+use super::record;
+use super::workflow::Workflow;
+use crate::agents::Reservation;
+use crate::plan::event::{Ask, Command, Delay, Entry, Event, Rejected, Resolution};
+use crate::plan::state::{TaskKind, TaskState};
+use crate::store::commit::{AttemptRow, EventRow, SubmissionRow, TaskRow, Transition, WorkflowRow};
+use crate::store::requests::RequestRow;
+use crate::store::{clarifications, decisions};
+
+/// How long a decision waits for a person.
+pub const DECISION_PATIENCE: Duration = Duration::from_hours(24);
+/// How long a clarification waits for an answer.
+pub const CLARIFICATION_PATIENCE: Duration = Duration::from_hours(24);
+/// How long a lease holds without being renewed.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// What happens to a workflow.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    /// What the plan is told; `None`: nothing that it needs to know.
+    pub event: Option<Event>,
+    /// Who caused it.
+    pub actor: String,
+    /// The result that goes with `ResultAccepted`.
+    pub result: Option<(String, StageResult)>,
+    /// How an attempt ended, for the history: stage, ending, reason.
+    pub ended: Option<(String, &'static str, String)>,
+    /// The answer that goes with `DecisionResolved`.
+    pub decided: Option<DecisionFacts>,
+    /// A question about the requirements, asked with the first step.
+    pub asked: Option<clarifications::Change>,
+    /// The answer that goes with `ClarificationAnswered`: question and answer.
+    pub answered: Option<(ClarificationId, String, String)>,
+    /// Progress of a running stage: stage, progress, sequence of its event.
+    pub progress: Option<(String, Progress, i64)>,
+    /// An artifact of a running stage: stage, artifact, sequence of its event.
+    pub artifact: Option<(String, Artifact, i64)>,
+    /// The call that caused it.
+    pub request: Option<RequestRow>,
+}
+
+/// What must be done once the step is committed.
+#[derive(Debug)]
+pub enum Effect {
+    /// A task was leased to an agent here.
+    Drive {
+        /// Stage.
+        stage: String,
+        /// Epoch.
+        epoch: i64,
+        /// The slot.
+        reservation: Reservation,
+    },
+    /// A running task is to be stopped.
+    Stop {
+        /// Stage.
+        stage: String,
+        /// Epoch.
+        epoch: i64,
+    },
+    /// A task waits for an agent.
+    Waits {
+        /// Agent type.
+        agent_type: contracts::task::AgentType,
+        /// From when on.
+        at: SystemTime,
+    },
+    /// The workflow ended.
+    Ended,
+}
+
+/// The outcome of a step.
+#[derive(Debug)]
+pub struct Stepped {
+    /// The workflow after it.
+    pub workflow: Workflow,
+    /// What is to be committed.
+    pub transition: Transition,
+    /// Its events, as watchers get them.
+    pub events: Vec<Arc<WorkflowEvent>>,
+    /// What is to be done then.
+    pub effects: Vec<Effect>,
+}
+
+/// Gives out slots.
+pub type Slots<'a> = dyn Fn(contracts::task::AgentType) -> Option<Reservation> + Send + Sync + 'a;
+
+/// What a step needs to know of the process that makes it.
+pub struct Setting<'a> {
+    /// Now, by the database's clock.
+    pub now: SystemTime,
+    /// This replica.
+    pub replica_id: &'a str,
+    /// Slots of agents that are connected here.
+    pub slots: &'a Slots<'a>,
+}
+
+/// The first step of a workflow.
+pub fn create(
+    workflow: &Workflow,
+    input: Input,
+    setting: &Setting<'_>,
+) -> Result<Stepped, Rejected> {
+    let submission = SubmissionRow {
+        request: workflow.submission.request.encode_to_vec(),
+        pipeline: workflow.submission.wire_pipeline.encode_to_vec(),
+        traceparent: workflow.submission.traceparent.clone(),
+    };
+    let mut stepped = step(workflow, input, setting)?;
+    stepped.transition.submission = Some(submission);
+    Ok(stepped)
+}
+
+/// A step.
+pub fn step(workflow: &Workflow, input: Input, setting: &Setting<'_>) -> Result<Stepped, Rejected> {
+    let mut step = Step::new(workflow, setting, input.actor.clone());
+    step.run(input)?;
+    Ok(step.finish(workflow))
+}
+
+struct Step<'a> {
+    setting: &'a Setting<'a>,
+    actor: String,
+    next: Workflow,
+    events: Vec<WorkflowEvent>,
+    attempts: Vec<AttemptRow>,
+    decisions: Vec<decisions::Change>,
+    clarifications: Vec<clarifications::Change>,
+    results: Vec<(String, Vec<u8>)>,
+    // Tasks of this step: not before.
+    ready: HashMap<String, SystemTime>,
+    effects: Vec<Effect>,
+    request: Option<RequestRow>,
+    question: Option<String>,
+}
+
+impl<'a> Step<'a> {
+    fn new(workflow: &Workflow, setting: &'a Setting<'a>, actor: String) -> Self {
+        Self {
+            setting,
+            actor,
+            next: workflow.clone(),
+            events: Vec::new(),
+            attempts: Vec::new(),
+            decisions: Vec::new(),
+            clarifications: Vec::new(),
+            results: Vec::new(),
+            ready: HashMap::new(),
+            effects: Vec::new(),
+            request: None,
+            question: None,
+        }
+    }
+
+    fn run(&mut self, input: Input) -> Result<(), Rejected> {
+        self.request = input.request;
+        if let Some((stage, result)) = input.result {
+            if let Some(outcome) = result.outcome() {
+                self.next.live.learn(outcome);
+            }
+            if let Some(number) = self.next.stage_number(&stage) {
+                self.next.live.stages[number].has_result = true;
+            }
+            self.results.push((stage.clone(), result.encode_to_vec()));
+            self.next.results.insert(stage, Arc::new(result));
+        }
+        if let Some((stage, ending, reason)) = input.ended {
+            self.ended(&stage, ending, reason);
+        }
+        if let Some(decided) = input.decided {
+            self.decided(decided);
+        }
+        if let Some((clarification_id, question, answer)) = input.answered {
+            self.clarifications.push(clarifications::Change::Answer {
+                clarification_id,
+                time: self.setting.now,
+                answer: answer.clone(),
+                actor: self.actor.clone(),
+            });
+            if !answer.is_empty() {
+                self.next.live.answers.push((question, answer));
+            }
+        }
+        if let Some((stage, progress, sequence)) = input.progress {
+            self.progressed(&stage, progress, sequence);
+        }
+        if let Some((stage, artifact, sequence)) = input.artifact {
+            if let Some(number) = self.next.stage_number(&stage) {
+                self.next.live.stages[number].event_sequence = sequence;
+            }
+            let payload = record::artifact(artifact);
+            self.push(stage, payload);
+        }
+        let asked = match &input.asked {
+            Some(clarifications::Change::Ask(asked)) => self.ask_at_intake(asked)?,
+            Some(clarifications::Change::Answer { .. }) | None => Vec::new(),
+        };
+        if let Some(event) = input.event {
+            self.tell(&event)?;
+        }
+        for event in asked {
+            if let Some(payload) = event.payload {
+                self.push(event.stage, payload);
+            }
+        }
+        Ok(())
+    }
+
+    // Known to the plan before it starts anything, so that nothing starts; in the log, the creation
+    // comes first.
+    fn ask_at_intake(
+        &mut self,
+        asked: &clarifications::StoredClarification,
+    ) -> Result<Vec<WorkflowEvent>, Rejected> {
+        self.question = Some(asked.question.clone());
+        self.clarifications
+            .push(clarifications::Change::Ask(asked.clone()));
+        self.tell(&Event::ClarificationAsked {
+            stage: None,
+            epoch: None,
+            clarification_id: asked.clarification_id,
+        })?;
+        self.next.last_sequence = 0;
+        Ok(std::mem::take(&mut self.events))
+    }
+
+    // Tells the plan, and does what it commands.
+    fn tell(&mut self, event: &Event) -> Result<(), Rejected> {
+        let pipeline = &self.next.submission.pipeline;
+        let (plan, commands) = self.next.live.plan.apply(pipeline, event)?;
+        self.next.live.plan = plan;
+        for command in commands {
+            self.obey(command)?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), Rejected> {
+        match command {
+            Command::CreateTask {
+                stage,
+                task,
+                generation,
+                after,
+                ..
+            } => self.create_task(&stage, &task, generation, after),
+            Command::RemoveTask { .. } => Ok(()),
+            Command::StopTask { stage, epoch } => {
+                self.effects.push(Effect::Stop { stage, epoch });
+                Ok(())
+            }
+            Command::AskDecision {
+                stage,
+                ask,
+                automatic,
+            } => self.ask(&stage, ask, automatic),
+            Command::CloseDecision { stage } => {
+                self.void(&stage);
+                Ok(())
+            }
+            Command::CloseClarification { clarification_id } => {
+                self.clarifications.push(clarifications::Change::Answer {
+                    clarification_id,
+                    time: self.setting.now,
+                    answer: String::new(),
+                    actor: "orchestrator".to_owned(),
+                });
+                Ok(())
+            }
+            Command::Record(entry) => {
+                self.record(&entry);
+                Ok(())
+            }
+        }
+    }
+
+    fn create_task(
+        &mut self,
+        stage: &str,
+        task: &TaskKind,
+        generation: u32,
+        after: Delay,
+    ) -> Result<(), Rejected> {
+        let Some(number) = self.next.stage_number(stage) else {
+            return Ok(());
+        };
+        let definition = &self.next.submission.pipeline.stages[number];
+        let (agent_type, patience) = (definition.agent_type, definition.schedule_timeout);
+        let delay = match after {
+            Delay::None => Duration::ZERO,
+            Delay::Exactly(delay) => delay,
+            Delay::Backoff { most } => most.mul_f64(rand::rng().random::<f64>()),
+        };
+        let ready = self.setting.now + delay;
+        let undo = *task == TaskKind::Undo;
+        let workflow_id = self.next.id();
+        let facts = &mut self.next.live.stages[number];
+        facts.task_id = Some(live::task_id(workflow_id, stage, generation, undo));
+        facts.ready = Some(Millis::of(ready));
+        facts.start_deadline = Some(Millis::of(ready + patience));
+        (facts.percent, facts.event_sequence) = (0.0, 0);
+        facts.phase.clear();
+        facts.end = None;
+        self.ready.insert(stage.to_owned(), ready);
+        let reservation = if delay.is_zero() {
+            (self.setting.slots)(agent_type)
+        } else {
+            None
+        };
+        match reservation {
+            Some(reservation) => self.lease(stage, reservation),
+            None => {
+                self.effects.push(Effect::Waits {
+                    agent_type,
+                    at: ready,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    // Gives a waiting task to an agent, in the same commit.
+    pub(super) fn lease(&mut self, stage: &str, reservation: Reservation) -> Result<(), Rejected> {
+        let epoch = self.next.live.plan.next_epoch(stage).unwrap_or(1);
+        if let Some(number) = self.next.stage_number(stage) {
+            let start = Millis::of(self.setting.now);
+            let facts = &mut self.next.live.stages[number];
+            facts.instance_id = Some(reservation.instance_id().0);
+            facts.address = reservation.address().to_owned();
+            facts.owner = self.setting.replica_id.to_owned();
+            facts.start = Some(start);
+            (facts.percent, facts.event_sequence) = (0.0, 0);
+            self.next.live.start.get_or_insert(start);
+        }
+        self.tell(&Event::LeaseGranted {
+            stage: stage.to_owned(),
+            epoch,
+            instance: reservation.instance_id(),
+        })?;
+        self.effects.push(Effect::Drive {
+            stage: stage.to_owned(),
+            epoch,
+            reservation,
+        });
+        Ok(())
+    }
+
+    fn ask(&mut self, stage: &str, ask: Ask, automatic: bool) -> Result<(), Rejected> {
+        let decision_id = DecisionId::new();
+        let request = match ask {
+            Ask::BeforeRun(category) => record::before_run(&self.next, stage, category),
+            Ask::AfterRun(_) => self
+                .next
+                .results
+                .get(stage)
+                .and_then(|result| result.outcome())
+                .and_then(|outcome| outcome.decision.clone())
+                .unwrap_or_default(),
+        };
+        let now = self.setting.now;
+        self.decisions
+            .push(decisions::Change::Ask(decisions::StoredDecision {
+                decision_id,
+                namespace: self.next.submission.namespace.clone(),
+                workflow_id: self.next.id(),
+                stage: stage.to_owned(),
+                request: request.encode_to_vec(),
+                create_time: now,
+                expire_time: now + DECISION_PATIENCE,
+                resolve_time: None,
+                resolution: 0,
+                choice: String::new(),
+                rationale: String::new(),
+                actor: String::new(),
+            }));
+        if let Some(number) = self.next.stage_number(stage) {
+            self.next.live.stages[number].open_decision = Some(decision_id);
+        }
+        self.tell_opened(stage, decision_id, request, automatic)
+    }
+
+    fn tell_opened(
+        &mut self,
+        stage: &str,
+        decision_id: DecisionId,
+        request: DecisionRequest,
+        automatic: bool,
+    ) -> Result<(), Rejected> {
+        self.tell(&Event::DecisionOpened {
+            stage: stage.to_owned(),
+            decision_id,
+        })?;
+        if !automatic {
+            return Ok(());
+        }
+        self.decided(DecisionFacts {
+            decision_id,
+            category: request.category,
+            subject_digest: request.subject_digest,
+            resolution: contracts::task::Resolution::Approve.into(),
+            choice: String::new(),
+            rationale: format!(
+                "confidence {:.2} suffices for the category",
+                request.confidence
+            ),
+            actor: "automatic".to_owned(),
+        });
+        self.tell(&Event::DecisionResolved {
+            stage: stage.to_owned(),
+            decision_id,
+            resolution: Resolution::Approve,
+            actor: "automatic".to_owned(),
+        })
+    }
+
+    fn decided(&mut self, decided: DecisionFacts) {
+        self.decisions.push(decisions::Change::Resolve {
+            decision_id: decided.decision_id,
+            time: self.setting.now,
+            resolution: i16::try_from(decided.resolution).unwrap_or(0),
+            choice: decided.choice.clone(),
+            rationale: decided.rationale.clone(),
+            actor: decided.actor.clone(),
+        });
+        let open = self
+            .next
+            .live
+            .stages
+            .iter_mut()
+            .find(|facts| facts.open_decision == Some(decided.decision_id));
+        if let Some(facts) = open {
+            facts.open_decision = None;
+            facts.decisions.push(decided);
+        }
+    }
+
+    // Nobody needs the answer any more.
+    fn void(&mut self, stage: &str) {
+        let Some(number) = self.next.stage_number(stage) else {
+            return;
+        };
+        let Some(decision_id) = self.next.live.stages[number].open_decision.take() else {
+            return;
+        };
+        self.decisions.push(decisions::Change::Resolve {
+            decision_id,
+            time: self.setting.now,
+            resolution: contracts::task::Resolution::Reject as i16,
+            choice: String::new(),
+            rationale: "void: the workflow went on without it".to_owned(),
+            actor: "orchestrator".to_owned(),
+        });
+    }
+
+    fn ended(&mut self, stage: &str, ending: &str, reason: String) {
+        let Some(number) = self.next.stage_number(stage) else {
+            return;
+        };
+        let planned = &self.next.live.plan.stages[number];
+        let facts = &self.next.live.stages[number];
+        let Some(task_id) = facts.task_id else { return };
+        self.attempts.push(AttemptRow {
+            stage: stage.to_owned(),
+            attempt: i32::try_from(planned.attempt).unwrap_or(i32::MAX),
+            task_id,
+            lease_epoch: planned.lease_epoch,
+            instance_id: facts.instance_id,
+            ending: ending.to_owned(),
+            reason,
+            start_time: facts.start.map(Millis::time),
+            end_time: self.setting.now,
+        });
+    }
+
+    fn progressed(&mut self, stage: &str, progress: Progress, sequence: i64) {
+        if let Some(number) = self.next.stage_number(stage) {
+            let facts = &mut self.next.live.stages[number];
+            facts.percent = progress.percent;
+            facts.phase.clone_from(&progress.phase);
+            facts.event_sequence = sequence;
+        }
+        self.push(stage.to_owned(), record::progress(progress));
+    }
+
+    fn record(&mut self, entry: &Entry) {
+        if let Entry::StageFinished { stage } = entry
+            && let Some(number) = self.next.stage_number(stage)
+        {
+            self.next.live.stages[number].end = Some(Millis::of(self.setting.now));
+        }
+        if *entry == Entry::Finished {
+            self.next.end_time = Some(self.setting.now);
+            self.effects.push(Effect::Ended);
+        }
+        if let Entry::Retried { .. } = entry {
+            self.next.end_time = None;
+            let again = self.setting.now + super::submit::timeout(&self.next.submission.request);
+            self.next.deadline = self.next.deadline.max(again);
+        }
+        // The end is told with the sequence that it gets itself.
+        self.next.last_sequence += 1;
+        let ready = |stage: &str| self.ready.get(stage).copied();
+        let (stage, payload) = record::payload(
+            entry,
+            &self.next,
+            &ready,
+            self.question.as_deref(),
+            &self.decisions,
+        );
+        self.next.last_sequence -= 1;
+        self.push(stage, payload);
+    }
+
+    fn push(&mut self, stage: String, payload: workflow_event::Payload) {
+        self.next.last_sequence += 1;
+        self.events.push(WorkflowEvent {
+            workflow_id: self.next.id().to_string(),
+            sequence: self.next.last_sequence,
+            time: Some(wire_time::timestamp(self.setting.now)),
+            stage,
+            actor: self.actor.clone(),
+            trace_id: trace::trace_id(&self.next.submission.traceparent).to_owned(),
+            state: self.next.state().into(),
+            percent: self.next.percent(),
+            payload: Some(payload),
+        });
+    }
+
+    fn finish(mut self, before: &Workflow) -> Stepped {
+        let (tasks, gone_tasks) = self.tasks(before);
+        self.next.version = before.version + 1;
+        let submission = &self.next.submission;
+        let request = &submission.request;
+        let labels = request
+            .labels
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone().into()))
+            .collect();
+        let transition = Transition {
+            workflow: WorkflowRow {
+                workflow_id: submission.workflow_id,
+                namespace: submission.namespace.clone(),
+                expected_version: before.version,
+                state: self.next.state() as i16,
+                workflow_type: i16::try_from(request.r#type).unwrap_or(0),
+                name: request.name.clone(),
+                priority: i16::try_from(request.priority).unwrap_or(0),
+                labels: serde_json::Value::Object(labels),
+                environment: request.environment.clone(),
+                create_time: submission.create_time,
+                end_time: self.next.end_time,
+                deadline: self.next.deadline,
+                last_sequence: self.next.last_sequence,
+                // A state of plain data always serialises.
+                live: serde_json::to_vec(&self.next.live).unwrap_or_default(),
+            },
+            submission: None,
+            events: self
+                .events
+                .iter()
+                .map(|event| EventRow {
+                    sequence: event.sequence,
+                    time: self.setting.now,
+                    stage: event.stage.clone(),
+                    event: event.encode_to_vec(),
+                })
+                .collect(),
+            tasks,
+            gone_tasks,
+            results: self.results,
+            attempts: self.attempts,
+            decisions: self.decisions,
+            clarifications: self.clarifications,
+            request: self.request,
+        };
+        Stepped {
+            workflow: self.next,
+            transition,
+            events: self.events.into_iter().map(Arc::new).collect(),
+            effects: self.effects,
+        }
+    }
+
+    // Rows of tasks, from what the plan says there is.
+    fn tasks(&self, before: &Workflow) -> (Vec<TaskRow>, Vec<Uuid>) {
+        let (mut rows, mut gone) = (Vec::new(), Vec::new());
+        let next = &self.next;
+        for (number, planned) in next.live.plan.stages.iter().enumerate() {
+            let was = &before.live.plan.stages[number];
+            let facts = &next.live.stages[number];
+            let old_task = before.live.stages[number].task_id;
+            let there = planned.task != TaskState::Absent;
+            if was.task != TaskState::Absent
+                && let Some(old_task) = old_task
+                && (!there || facts.task_id != Some(old_task))
+            {
+                gone.push(old_task);
+            }
+            let changed = planned.task != was.task
+                || planned.lease_epoch != was.lease_epoch
+                || planned.generation != was.generation
+                || self.ready.contains_key(&planned.name);
+            if there
+                && changed
+                && let Some(task_id) = facts.task_id
+            {
+                rows.push(self.task_row(number, task_id));
+            }
+        }
+        (rows, gone)
+    }
+
+    fn task_row(&self, number: usize, task_id: Uuid) -> TaskRow {
+        let planned = &self.next.live.plan.stages[number];
+        let facts = &self.next.live.stages[number];
+        let definition = &self.next.submission.pipeline.stages[number];
+        let leased = planned.task == TaskState::Leased;
+        let ready = facts.ready.map_or(self.setting.now, Millis::time);
+        TaskRow {
+            task_id,
+            stage: planned.name.clone(),
+            agent_type: definition.agent_type as i16,
+            leased,
+            lease_epoch: planned.lease_epoch,
+            owner: if leased {
+                facts.owner.clone()
+            } else {
+                String::new()
+            },
+            instance_id: facts.instance_id.filter(|_| leased),
+            address: if leased {
+                facts.address.clone()
+            } else {
+                String::new()
+            },
+            lease_expires: leased.then(|| self.setting.now + LEASE),
+            ready_time: ready,
+            order_time: live::order_time(ready, self.next.submission.request.priority),
+            start_deadline: facts
+                .start_deadline
+                .map_or(ready + definition.schedule_timeout, Millis::time),
+        }
+    }
+}
+
+/// Leases a waiting task.
+pub fn lease(
+    workflow: &Workflow,
+    stage: &str,
+    reservation: Reservation,
+    setting: &Setting<'_>,
+) -> Result<Stepped, Rejected> {
+    let mut step = Step::new(workflow, setting, "orchestrator".to_owned());
+    step.lease(stage, reservation)?;
+    Ok(step.finish(workflow))
+}
+
+/// Takes over a running attempt that another replica, or an earlier life of this one, drove.
+pub fn adopt(
+    workflow: &Workflow,
+    stage: &str,
+    setting: &Setting<'_>,
+) -> Result<(Stepped, i64), Rejected> {
+    let mut step = Step::new(workflow, setting, "orchestrator".to_owned());
+    let epoch = workflow.live.plan.next_epoch(stage).unwrap_or(1);
+    if let Some(number) = workflow.stage_number(stage) {
+        step.next.live.stages[number].owner = setting.replica_id.to_owned();
+    }
+    step.tell(&Event::LeaseAdopted {
+        stage: stage.to_owned(),
+        epoch,
+    })?;
+    Ok((step.finish(workflow), epoch))
+}

@@ -1,0 +1,279 @@
+//! What happens because time passes: leases are renewed and taken over, deadlines pass, decisions
+//! and clarifications expire, old requests are forgotten. Every replica sweeps; the guard of each
+//! step makes that harmless.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use contracts::id::InstanceId;
+
+use super::drive::{self, Begin};
+use super::live::DecisionFacts;
+use super::step::{self, Input, LEASE};
+use super::{Engine, EngineError};
+use crate::plan::event::{Event, Resolution};
+use crate::plan::state::TaskState;
+use crate::store::tasks::OrphanedTask;
+use crate::store::{clarifications, decisions, replicas, requests, tasks, workflows};
+
+const EVERY: Duration = Duration::from_secs(1);
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+const FORGET_EVERY: Duration = Duration::from_mins(10);
+const REQUESTS_KEPT: Duration = Duration::from_hours(24);
+const BATCH: i64 = 100;
+/// How long an agent may take to connect here after its replica is gone.
+const COMEBACK: Duration = Duration::from_secs(15);
+
+/// Sweeps until the shutdown.
+pub(super) async fn run(engine: Engine) {
+    let mut renewed: Option<Instant> = None;
+    let mut forgotten: Option<Instant> = None;
+    loop {
+        if renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
+            match renew(&engine).await {
+                Ok(()) => renewed = Some(Instant::now()),
+                Err(error) => tracing::warn!(error = ?error, "leases were not renewed"),
+            }
+        }
+        if forgotten.is_none_or(|at| at.elapsed() >= FORGET_EVERY) {
+            forgotten = Some(Instant::now());
+            if let Err(error) = forget(&engine).await {
+                tracing::warn!(error = ?error, "old requests were not forgotten");
+            }
+        }
+        engine.agents().sweep();
+        if let Err(error) = sweep(&engine).await {
+            tracing::warn!(error = ?error, "the sweep broke off");
+        }
+        tokio::select! {
+            biased;
+            () = engine.shared.shutdown.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+async fn renew(engine: &Engine) -> Result<(), EngineError> {
+    let shared = &engine.shared;
+    let client = shared.store.client().await?;
+    tasks::renew(&client, &shared.replica_id, LEASE).await?;
+    let (now, _others) = replicas::renew(&client, &shared.replica_id, LEASE).await?;
+    shared.clock.set(now);
+    // Leases of ours that nobody drives: a commit whose answer was lost.
+    let owned = tasks::owned(&client, Some(&shared.replica_id)).await?;
+    drop(client);
+    for task in owned {
+        let key = (task.workflow_id, task.stage.clone());
+        let driven = engine.drives().contains_key(&key);
+        if !driven {
+            take_over(engine, task).await;
+        }
+    }
+    Ok(())
+}
+
+/// Gives up every attempt of an earlier life whose agents died with it: they were parts of the same
+/// process.
+pub(super) async fn lose_all(engine: &Engine) -> Result<(), EngineError> {
+    let client = engine.store().client().await?;
+    let leased = tasks::owned(&client, None).await?;
+    drop(client);
+    for task in leased {
+        tracing::info!(agentic.workflow.id = %task.workflow_id, stage = task.stage, "attempt died with its process");
+        engine
+            .lose(&task, "it died with the process that ran it")
+            .await?;
+    }
+    Ok(())
+}
+
+async fn sweep(engine: &Engine) -> Result<(), EngineError> {
+    let shared = &engine.shared;
+    let now = shared.clock.now();
+    let client = shared.store.client().await?;
+    let orphaned = tasks::orphaned(&client, BATCH).await?;
+    let late = tasks::overdue(&client, now, BATCH).await?;
+    let overdue = workflows::overdue(&client, now, BATCH).await?;
+    let undecided = decisions::expired(&client, now, BATCH).await?;
+    let unanswered = clarifications::expired(&client, now, BATCH).await?;
+    let watched = shared.events.watched();
+    if !watched.is_empty() {
+        for (workflow_id, sequence) in workflows::last_sequences(&client, &watched).await? {
+            shared.events.hint(workflow_id, sequence);
+        }
+    }
+    drop(client);
+    for task in orphaned {
+        take_over(engine, task).await;
+    }
+    for task in late {
+        logged(
+            engine
+                .schedule_timed_out(&task.namespace, task.workflow_id, task.stage)
+                .await,
+        );
+    }
+    for (namespace, workflow_id) in overdue {
+        let event = Event::WorkflowTimedOut;
+        let told = engine
+            .apply(&namespace, workflow_id, |_| {
+                Ok::<_, EngineError>(by_time(event.clone()))
+            })
+            .await;
+        logged(told.map(|_| ()));
+    }
+    for decision in undecided {
+        logged(reject(engine, &decision).await);
+    }
+    for clarification in unanswered {
+        let id = clarification.clarification_id;
+        let input = Input {
+            answered: Some((id, clarification.question.clone(), String::new())),
+            ..by_time(Event::ClarificationExpired {
+                clarification_id: id,
+            })
+        };
+        let (namespace, workflow_id) = (&clarification.namespace, clarification.workflow_id);
+        let told = engine
+            .apply(namespace, workflow_id, |_| {
+                Ok::<_, EngineError>(input.clone())
+            })
+            .await;
+        logged(told.map(|_| ()));
+    }
+    Ok(())
+}
+
+async fn reject(engine: &Engine, decision: &decisions::StoredDecision) -> Result<(), EngineError> {
+    let reason = "nobody decided in time".to_owned();
+    let input = Input {
+        decided: Some(DecisionFacts {
+            decision_id: decision.decision_id,
+            category: 0,
+            subject_digest: String::new(),
+            resolution: contracts::task::Resolution::Reject.into(),
+            choice: String::new(),
+            rationale: reason,
+            actor: "timeout".to_owned(),
+        }),
+        ..by_time(Event::DecisionResolved {
+            stage: decision.stage.clone(),
+            decision_id: decision.decision_id,
+            resolution: Resolution::Reject,
+            actor: "timeout".to_owned(),
+        })
+    };
+    let (namespace, workflow_id) = (&decision.namespace, decision.workflow_id);
+    engine
+        .apply(namespace, workflow_id, |_| {
+            Ok::<_, EngineError>(input.clone())
+        })
+        .await
+        .map(|_| ())
+}
+
+fn by_time(event: Event) -> Input {
+    Input {
+        event: Some(event),
+        actor: "orchestrator".to_owned(),
+        ..Input::default()
+    }
+}
+
+async fn forget(engine: &Engine) -> Result<(), EngineError> {
+    let client = engine.store().client().await?;
+    requests::forget(&client, engine.clock().now() - REQUESTS_KEPT).await?;
+    Ok(())
+}
+
+async fn take_over(engine: &Engine, task: OrphanedTask) {
+    logged(adopt(engine, &task).await);
+}
+
+// Goes on with the running attempt under a newer epoch, or says that it is lost.
+async fn adopt(engine: &Engine, task: &OrphanedTask) -> Result<(), EngineError> {
+    let cell = engine.cell(task.workflow_id);
+    let mut held = cell.lock().await;
+    if engine
+        .drives()
+        .contains_key(&(task.workflow_id, task.stage.clone()))
+    {
+        return Ok(());
+    }
+    // Somebody else wrote last.
+    *held = None;
+    let workflow = engine
+        .load(&task.namespace, task.workflow_id, &mut held)
+        .await?;
+    let Some(number) = workflow.stage_number(&task.stage) else {
+        return Ok(());
+    };
+    let planned = &workflow.live.plan.stages[number];
+    if planned.task != TaskState::Leased || planned.lease_epoch != task.lease_epoch {
+        return Ok(());
+    }
+    let instance_id = workflow.live.stages[number].instance_id.map(InstanceId);
+    let reservation = instance_id.and_then(|id| engine.agents().reserve_on(id));
+    let Some(reservation) = reservation else {
+        drop(held);
+        return engine.wait_or_lose(task).await;
+    };
+    let (stepped, epoch) = engine
+        .with_setting(|setting| step::adopt(workflow, &task.stage, setting))
+        .map_err(|source| EngineError::Rejected {
+            workflow_id: task.workflow_id,
+            source,
+        })?;
+    if let Some(workflow) = engine.commit(stepped, &mut held).await? {
+        tracing::info!(agentic.workflow.id = %task.workflow_id, stage = task.stage, epoch, "attempt adopted");
+        drive::start(
+            engine,
+            &workflow,
+            &task.stage,
+            epoch,
+            reservation,
+            Begin::Reattach,
+        );
+    }
+    Ok(())
+}
+
+fn logged(outcome: Result<(), EngineError>) {
+    match outcome {
+        // Somebody was faster: it is done.
+        Ok(()) | Err(EngineError::Rejected { .. } | EngineError::NotFound(_)) => {}
+        Err(error) => tracing::warn!(error = ?error, "not done in this sweep"),
+    }
+}
+
+impl Engine {
+    // The agent is not connected here. It may be about to come back; in the end it is lost.
+    async fn wait_or_lose(&self, task: &OrphanedTask) -> Result<(), EngineError> {
+        let client = self.store().client().await?;
+        let expired = tasks::expired_since(&client, task.task_id).await?;
+        drop(client);
+        if expired.is_some_and(|expired| expired >= COMEBACK) {
+            self.lose(task, "its agent is gone").await?;
+        }
+        Ok(())
+    }
+
+    async fn lose(&self, task: &OrphanedTask, reason: &str) -> Result<(), EngineError> {
+        let (stage, epoch) = (task.stage.clone(), task.lease_epoch);
+        let reason = reason.to_owned();
+        let input = Input {
+            ended: Some((stage.clone(), "lost", reason.clone())),
+            ..by_time(Event::AttemptLost {
+                stage,
+                epoch,
+                reason,
+            })
+        };
+        self.apply(&task.namespace, task.workflow_id, |_| {
+            Ok::<_, EngineError>(input.clone())
+        })
+        .await
+        .map(|_| ())
+    }
+}

@@ -1,0 +1,211 @@
+//! Live fan-out of committed events. Watchers read the log; this only tells them, without delay,
+//! that there is something to read, and keeps the newest events at hand so that most never ask the
+//! database.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{broadcast, watch};
+
+use contracts::id::WorkflowId;
+use contracts::orchestrator::WorkflowEvent;
+
+// A watcher that is further behind reads from the log.
+const RING: usize = 256;
+// Events of all workflows that a watcher of many may lag behind before it is told to start anew.
+const FIREHOSE: usize = 4096;
+
+/// One per process.
+#[derive(Debug, Clone)]
+pub struct Events {
+    topics: Arc<Mutex<HashMap<WorkflowId, Topic>>>,
+    all: broadcast::Sender<Arc<WorkflowEvent>>,
+}
+
+#[derive(Debug)]
+struct Topic {
+    ring: VecDeque<Arc<WorkflowEvent>>,
+    newest: watch::Sender<i64>,
+    watcher_count: usize,
+}
+
+/// Watches one workflow. Dropping it ends the watch.
+#[derive(Debug)]
+pub struct Watch {
+    events: Events,
+    workflow_id: WorkflowId,
+    newest: watch::Receiver<i64>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            topics: Arc::default(),
+            all: broadcast::Sender::new(FIREHOSE),
+        }
+    }
+}
+
+impl Events {
+    /// Tells watchers of events that were committed, in order.
+    pub fn publish(&self, workflow_id: WorkflowId, events: &[Arc<WorkflowEvent>]) {
+        let Some(last) = events.last() else { return };
+        if self.all.receiver_count() > 0 {
+            for event in events {
+                // Nobody listens any more: nobody needs it.
+                let _ = self.all.send(event.clone());
+            }
+        }
+        let mut topics = self.lock();
+        let Some(topic) = topics.get_mut(&workflow_id) else {
+            return;
+        };
+        let next = topic
+            .ring
+            .back()
+            .map_or(events[0].sequence, |event| event.sequence + 1);
+        if events[0].sequence != next {
+            topic.ring.clear();
+        }
+        topic.ring.extend(events.iter().cloned());
+        while topic.ring.len() > RING {
+            topic.ring.pop_front();
+        }
+        topic.newest.send_if_modified(|newest| {
+            let grew = last.sequence > *newest;
+            *newest = (*newest).max(last.sequence);
+            grew
+        });
+    }
+
+    /// Tells watchers that somebody else committed events up to a sequence.
+    pub fn hint(&self, workflow_id: WorkflowId, sequence: i64) {
+        if let Some(topic) = self.lock().get(&workflow_id) {
+            topic.newest.send_if_modified(|newest| {
+                let grew = sequence > *newest;
+                *newest = (*newest).max(sequence);
+                grew
+            });
+        }
+    }
+
+    /// Workflows that are watched here.
+    pub fn watched(&self) -> Vec<WorkflowId> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// Begins to watch.
+    pub fn watch(&self, workflow_id: WorkflowId) -> Watch {
+        let mut topics = self.lock();
+        let topic = topics.entry(workflow_id).or_insert_with(|| Topic {
+            ring: VecDeque::new(),
+            newest: watch::Sender::new(0),
+            watcher_count: 0,
+        });
+        topic.watcher_count += 1;
+        Watch {
+            events: self.clone(),
+            workflow_id,
+            newest: topic.newest.subscribe(),
+        }
+    }
+
+    /// Begins to watch all workflows, from now on.
+    pub fn watch_all(&self) -> broadcast::Receiver<Arc<WorkflowEvent>> {
+        self.all.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkflowId, Topic>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch {
+    /// The events after a sequence that are at hand; empty: read the log.
+    pub fn at_hand(&self, after: i64) -> Vec<Arc<WorkflowEvent>> {
+        let topics = self.events.lock();
+        let Some(topic) = topics.get(&self.workflow_id) else {
+            return Vec::new();
+        };
+        match topic.ring.front() {
+            Some(first) if first.sequence <= after + 1 => topic
+                .ring
+                .iter()
+                .filter(|event| event.sequence > after)
+                .cloned()
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Resolves when there may be events after a sequence.
+    pub async fn beyond(&mut self, after: i64) {
+        // The sender lives in the topic, which lives as long as this watch.
+        let _ = self.newest.wait_for(|newest| *newest > after).await;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut topics = self.events.lock();
+        if let Some(topic) = topics.get_mut(&self.workflow_id) {
+            topic.watcher_count -= 1;
+            if topic.watcher_count == 0 {
+                topics.remove(&self.workflow_id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(sequence: i64) -> Arc<WorkflowEvent> {
+        Arc::new(WorkflowEvent {
+            sequence,
+            ..WorkflowEvent::default()
+        })
+    }
+
+    fn sequences(events: &[Arc<WorkflowEvent>]) -> Vec<i64> {
+        events.iter().map(|event| event.sequence).collect()
+    }
+
+    #[tokio::test]
+    async fn a_watcher_gets_what_is_published_without_the_database() {
+        let events = Events::default();
+        let workflow = WorkflowId::new();
+        let mut watch = events.watch(workflow);
+        events.publish(workflow, &[event(1), event(2)]);
+        watch.beyond(0).await;
+        assert_eq!(sequences(&watch.at_hand(0)), [1, 2]);
+        assert_eq!(sequences(&watch.at_hand(1)), [2]);
+    }
+
+    #[test]
+    fn a_gap_in_what_is_at_hand_is_never_papered_over() {
+        let events = Events::default();
+        let workflow = WorkflowId::new();
+        let watch = events.watch(workflow);
+        events.publish(workflow, &[event(1)]);
+        // Event 2 was committed by somebody else.
+        events.publish(workflow, &[event(3)]);
+        assert!(watch.at_hand(1).is_empty());
+        assert_eq!(sequences(&watch.at_hand(2)), [3]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_given_back() {
+        let events = Events::default();
+        let workflow = WorkflowId::new();
+        let watch = events.watch(workflow);
+        for sequence in 1..=1000 {
+            events.publish(workflow, &[event(sequence)]);
+        }
+        assert_eq!(watch.at_hand(0).len(), 0);
+        assert_eq!(watch.at_hand(1000 - 256).len(), 256);
+        drop(watch);
+        assert!(events.watched().is_empty());
+    }
+}

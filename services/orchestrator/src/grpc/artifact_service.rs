@@ -1,0 +1,352 @@
+//! Artifacts over gRPC: reads requests, moves bytes between messages and store, and says what went wrong. What is kept where, and
+//! what a row looks like, is not known here.
+
+use std::time::Duration;
+
+use contracts::{
+    CHUNK_BYTES,
+    error::Error,
+    error_reason::ErrorReason,
+    id::WorkflowId,
+    orchestrator::{
+        DownloadArtifactRequest, DownloadArtifactResponse, ListArtifactsRequest,
+        ListArtifactsResponse, StoredArtifact, UploadArtifactRequest, UploadArtifactResponse,
+        artifact_service_server::ArtifactService as Service, upload_artifact_request::Payload,
+    },
+    parse::Fields,
+    task::Artifact,
+};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+use tracing::{error, warn};
+
+use self::description::Description;
+use crate::{
+    artifacts::{ArtifactError, ArtifactStore},
+    store::{
+        Store, StoreError,
+        artifacts::{self as rows, ArtifactRow},
+    },
+};
+
+mod description;
+
+/// An uploader that sends nothing for so long is gone; its place is needed.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Until there are more, everything is in this one.
+const NAMESPACE: &str = "default";
+
+/// `agentic.orchestrator.v1.ArtifactService`.
+#[derive(Debug, Clone)]
+pub struct ArtifactService {
+    artifacts: ArtifactStore,
+    store: Store,
+}
+
+impl ArtifactService {
+    /// Serves these artifacts and their rows.
+    pub fn new(artifacts: ArtifactStore, store: Store) -> Self {
+        Self { artifacts, store }
+    }
+
+    async fn upload(
+        &self,
+        mut messages: Streaming<UploadArtifactRequest>,
+    ) -> Result<StoredArtifact, Error> {
+        let description = match next(&mut messages).await? {
+            Some(Payload::Description(description)) => Description::parse(description)?,
+            Some(Payload::Chunk(_)) | None => {
+                return Err(Error::invalid_field(
+                    "description",
+                    "must be the first message",
+                ));
+            }
+        };
+        if let Some(workflow_id) = description.row.workflow_id {
+            self.demand_workflow(workflow_id).await?;
+        }
+        let digest = description.digest;
+        let mut upload = self
+            .artifacts
+            .upload(digest, description.size)
+            .await
+            .map_err(artifact_error)?;
+        while let Some(payload) = next(&mut messages).await? {
+            let Payload::Chunk(chunk) = payload else {
+                return Err(Error::invalid_field(
+                    "description",
+                    "must be sent only once",
+                ));
+            };
+            if chunk.is_empty() || chunk.len() > CHUNK_BYTES {
+                let problem = format!("has {} bytes, between 1 and {CHUNK_BYTES}", chunk.len());
+                return Err(Error::invalid_field("chunk", problem));
+            }
+            upload.write(&chunk).await.map_err(artifact_error)?;
+        }
+        upload.finish().await.map_err(artifact_error)?;
+        let client = self.store.client().await.map_err(store_error)?;
+        let row = rows::insert(&client, &description.row)
+            .await
+            .map_err(store_error)?;
+        Ok(stored(row))
+    }
+
+    async fn demand_workflow(&self, workflow_id: WorkflowId) -> Result<(), Error> {
+        let client = self.store.client().await.map_err(store_error)?;
+        if rows::workflow_exists(&client, NAMESPACE, workflow_id)
+            .await
+            .map_err(store_error)?
+        {
+            return Ok(());
+        }
+        let message = format!("there is no workflow {workflow_id}");
+        Err(Error::new(ErrorReason::WorkflowNotFound, message))
+    }
+
+    async fn download(
+        &self,
+        request: DownloadArtifactRequest,
+    ) -> Result<BoxStream<'static, Result<DownloadArtifactResponse, Status>>, Error> {
+        let mut fields = Fields::new();
+        let digest = description::digest(&mut fields, "digest", &request.digest);
+        let offset = non_negative(&mut fields, "offset_bytes", request.offset_bytes);
+        let limit = non_negative(&mut fields, "limit_bytes", request.limit_bytes);
+        let digest = fields.finish(digest)?.ok_or_else(Error::internal)?;
+
+        let not_found = || {
+            let message = format!("there is no artifact {digest}");
+            Error::new(ErrorReason::ArtifactNotFound, message)
+        };
+        let client = self.store.client().await.map_err(store_error)?;
+        let size = rows::size_of(&client, NAMESPACE, &digest.to_string())
+            .await
+            .map_err(store_error)?
+            .ok_or_else(not_found)?;
+        let size = u64::try_from(size).map_err(|_| Error::internal())?;
+        if offset > size {
+            let problem = format!("{offset} is beyond the {size} bytes of the artifact");
+            return Err(Error::invalid_field("offset_bytes", problem));
+        }
+        let end = if limit == 0 {
+            size
+        } else {
+            size.min(offset.saturating_add(limit))
+        };
+        // Before the stream begins, so that what is gone or damaged is an error and not an end.
+        let stored = self
+            .artifacts
+            .stored_size(&digest)
+            .await
+            .map_err(artifact_error)?;
+        if stored != Some(size) {
+            return Err(artifact_error(match stored {
+                Some(_) => ArtifactError::Damaged { digest },
+                None => ArtifactError::NotFound { digest },
+            }));
+        }
+        let pieces = self.artifacts.read(digest, size, offset..end);
+        Ok(pieces
+            .map_ok(|piece| DownloadArtifactResponse {
+                chunk: piece.into(),
+            })
+            .map_err(|error| Status::from(artifact_error(error)))
+            .boxed())
+    }
+
+    async fn list(&self, request: ListArtifactsRequest) -> Result<ListArtifactsResponse, Error> {
+        let mut fields = Fields::new();
+        let limit = fields.page_size(request.page_size);
+        let workflow_id = fields.id::<WorkflowId>("workflow_id", &request.workflow_id);
+        let after = position(&mut fields, &request.page_token);
+        fields.text("stage", &request.stage, contracts::parse::LABEL_CHARACTERS);
+        let workflow_id = fields.finish(workflow_id)?.ok_or_else(Error::internal)?;
+        self.demand_workflow(workflow_id).await?;
+
+        let stage = (!request.stage.is_empty()).then_some(request.stage.as_str());
+        let client = self.store.client().await.map_err(store_error)?;
+        // One more than asked for tells whether there is another page.
+        let mut found = rows::list(&client, NAMESPACE, workflow_id, stage, after, limit + 1)
+            .await
+            .map_err(store_error)?;
+        let total_count = rows::count(&client, NAMESPACE, workflow_id, stage)
+            .await
+            .map_err(store_error)?;
+        let page = usize::try_from(limit).map_err(|_| Error::internal())?;
+        let more = found.len() > page;
+        found.truncate(page);
+        let next_page_token = match found.last() {
+            Some(last) if more => token(last.position),
+            Some(_) | None => String::new(),
+        };
+        let artifacts = found.into_iter().map(stored).collect();
+        Ok(ListArtifactsResponse {
+            artifacts,
+            next_page_token,
+            total_count,
+        })
+    }
+}
+
+#[async_trait]
+impl Service for ArtifactService {
+    async fn upload_artifact(
+        &self,
+        request: Request<Streaming<UploadArtifactRequest>>,
+    ) -> Result<Response<UploadArtifactResponse>, Status> {
+        let artifact = self.upload(request.into_inner()).await?;
+        Ok(Response::new(UploadArtifactResponse {
+            artifact: Some(artifact),
+        }))
+    }
+
+    type DownloadArtifactStream = BoxStream<'static, Result<DownloadArtifactResponse, Status>>;
+
+    async fn download_artifact(
+        &self,
+        request: Request<DownloadArtifactRequest>,
+    ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
+        Ok(Response::new(self.download(request.into_inner()).await?))
+    }
+
+    async fn list_artifacts(
+        &self,
+        request: Request<ListArtifactsRequest>,
+    ) -> Result<Response<ListArtifactsResponse>, Status> {
+        Ok(Response::new(self.list(request.into_inner()).await?))
+    }
+}
+
+/// The next message's payload; `None` when the uploader has sent everything.
+async fn next(messages: &mut Streaming<UploadArtifactRequest>) -> Result<Option<Payload>, Error> {
+    let silent = || {
+        let message = format!("nothing was sent for {} s", SILENCE.as_secs());
+        Error::new(ErrorReason::DeadlineExceeded, message)
+    };
+    let broken = |status: Status| {
+        warn!(%status, "an upload broke off");
+        Error::new(
+            ErrorReason::Cancelled,
+            "the upload broke off; send it again from its beginning",
+        )
+    };
+    match timeout(SILENCE, messages.message())
+        .await
+        .map_err(|_| silent())?
+        .map_err(broken)?
+    {
+        None => Ok(None),
+        Some(UploadArtifactRequest {
+            payload: Some(payload),
+        }) => Ok(Some(payload)),
+        Some(UploadArtifactRequest { payload: None }) => {
+            Err(Error::invalid_field("payload", "is required"))
+        }
+    }
+}
+
+fn non_negative(fields: &mut Fields, field: &str, number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_else(|_| {
+        fields.wrong(field, format!("{number} is negative"));
+        0
+    })
+}
+
+fn token(position: i64) -> String {
+    format!("{position:016x}")
+}
+
+fn position(fields: &mut Fields, token: &str) -> i64 {
+    if token.is_empty() {
+        return 0;
+    }
+    i64::from_str_radix(token, 16)
+        .ok()
+        .filter(|position| *position > 0)
+        .unwrap_or_else(|| {
+            fields.wrong("page_token", "is not from an earlier answer");
+            0
+        })
+}
+
+fn stored(row: ArtifactRow) -> StoredArtifact {
+    let artifact = row.artifact;
+    StoredArtifact {
+        artifact_id: row.artifact_id.to_string(),
+        artifact: Some(Artifact {
+            name: artifact.name,
+            digest: artifact.digest,
+            size_bytes: artifact.size_bytes,
+            media_type: artifact.media_type,
+            uri: String::new(),
+        }),
+        workflow_id: artifact
+            .workflow_id
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+        stage: artifact.stage.unwrap_or_default(),
+        attempt: artifact.attempt,
+        create_time: Some(row.create_time.into()),
+    }
+}
+
+fn store_error(cause: StoreError) -> Error {
+    if cause.is_transient() {
+        warn!(?cause, "the database did not answer");
+        return Error::new(
+            ErrorReason::DatabaseUnavailable,
+            "the database is away; try again",
+        )
+        .retry_after(Duration::from_secs(1));
+    }
+    error!(?cause, "a statement on artifacts failed");
+    Error::internal()
+}
+
+/// The one map from the store's errors to the wire's.
+fn artifact_error(cause: ArtifactError) -> Error {
+    match &cause {
+        ArtifactError::TooLarge { .. } => {
+            Error::invalid_field("artifact.size_bytes", cause.to_string())
+        }
+        ArtifactError::WrongSize { .. } | ArtifactError::WrongDigest { .. } => {
+            Error::new(ErrorReason::DigestMismatch, cause.to_string())
+        }
+        ArtifactError::Busy => Error::new(ErrorReason::RateLimited, cause.to_string())
+            .retry_after(Duration::from_secs(5)),
+        // There is a row, so the bytes were there.
+        ArtifactError::NotFound { .. } | ArtifactError::Damaged { .. } => {
+            error!(?cause, "the artifact store has lost bytes");
+            Error::internal()
+        }
+        ArtifactError::Open { .. } | ArtifactError::Store { .. } | ArtifactError::Slow { .. } => {
+            error!(?cause, "the artifact store failed");
+            let message = "the artifact store is away, full or refuses; nothing was kept";
+            Error::new(ErrorReason::ArtifactStoreUnavailable, message)
+                .retry_after(Duration::from_secs(5))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::parse::Fields;
+
+    use super::{position, token};
+
+    #[test]
+    fn a_page_token_reads_back_and_nothing_else_does() {
+        let mut fields = Fields::new();
+        for number in [1, 77, i64::MAX] {
+            assert_eq!(position(&mut fields, &token(number)), number);
+        }
+        assert!(!fields.any_wrong());
+        for wrong in ["-1", "x", "0", "' OR 1=1", "ffffffffffffffffff"] {
+            let mut fields = Fields::new();
+            position(&mut fields, wrong);
+            assert!(fields.any_wrong(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! All SQL of the orchestrator: one function per question. Knows rows, and nothing of what they mean.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Config, NoTls};
+
+pub mod artifacts;
+pub mod clarifications;
+mod columns;
+pub mod commit;
+pub mod decisions;
+pub mod events;
+mod migrate;
+pub mod pipelines;
+pub mod replicas;
+pub mod requests;
+pub mod tasks;
+mod transport;
+pub mod workflows;
+
+/// Longest wait for a connection of the pool.
+const WAIT: Duration = Duration::from_secs(5);
+/// Longest time for a new connection.
+const CREATE: Duration = Duration::from_secs(5);
+/// Longest statement; migrations and retention set their own.
+const STATEMENT: Duration = Duration::from_secs(15);
+
+/// Why the database did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The connection string is wrong.
+    #[error("database URL: {0}")]
+    Url(String),
+    /// No connection.
+    #[error("no connection to the database")]
+    Pool(#[from] deadpool_postgres::PoolError),
+    /// The pool could not be built.
+    #[error("database pool")]
+    Build(#[from] deadpool_postgres::BuildError),
+    /// A statement failed.
+    #[error("database statement")]
+    Statement(#[from] tokio_postgres::Error),
+    /// The schema could not be brought up to date.
+    #[error("database migration")]
+    Migration(#[from] refinery::Error),
+    /// A commit failed together with others.
+    #[error("database commit: {0}")]
+    Commit(String),
+    /// The process is stopping.
+    #[error("the process is stopping")]
+    Stopping,
+    /// A row cannot be read: it was written by another version, or by hand.
+    #[error("row of {table}: {problem}")]
+    Row {
+        /// Table.
+        table: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same statement may succeed later: the database is away, overloaded, or chose us
+    /// as a deadlock's victim.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Pool(_) | Self::Commit(_) => true,
+            Self::Statement(error) => {
+                error.is_closed()
+                    || error.code().is_none_or(|code| {
+                        [
+                            SqlState::T_R_SERIALIZATION_FAILURE,
+                            SqlState::T_R_DEADLOCK_DETECTED,
+                            SqlState::ADMIN_SHUTDOWN,
+                            SqlState::CRASH_SHUTDOWN,
+                            SqlState::CANNOT_CONNECT_NOW,
+                            SqlState::TOO_MANY_CONNECTIONS,
+                            SqlState::QUERY_CANCELED,
+                            SqlState::CONNECTION_FAILURE,
+                        ]
+                        .contains(code)
+                    })
+            }
+            Self::Url(_)
+            | Self::Stopping
+            | Self::Build(_)
+            | Self::Migration(_)
+            | Self::Row { .. } => false,
+        }
+    }
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: Pool,
+}
+
+impl Store {
+    /// A pool of at most so many connections. Nothing is connected yet.
+    pub fn new(url: &str, connections: usize) -> Result<Self, StoreError> {
+        let mut config = Config::from_str(url).map_err(|error| StoreError::Url(cause(&error)))?;
+        config.application_name("agentic-orchestrator");
+        config.connect_timeout(CREATE);
+        let options = format!(
+            "{} -c statement_timeout={} -c idle_in_transaction_session_timeout=30000",
+            config.get_options().unwrap_or_default(),
+            STATEMENT.as_millis()
+        );
+        config.options(&options);
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = match transport::tls(&config) {
+            None => Manager::from_config(config, NoTls, recycling),
+            Some(tls) => Manager::from_config(config, tls, recycling),
+        };
+        let pool = Pool::builder(manager)
+            .max_size(connections)
+            .timeouts(Timeouts {
+                wait: Some(WAIT),
+                create: Some(CREATE),
+                recycle: Some(CREATE),
+            })
+            .runtime(Runtime::Tokio1)
+            .build()?;
+        Ok(Self { pool })
+    }
+
+    /// A connection.
+    pub async fn client(&self) -> Result<Object, StoreError> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Brings the schema up to date, one process at a time.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        migrate::run(&mut *self.client().await?).await
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.client().await?.simple_query("SELECT 1").await?;
+        Ok(())
+    }
+
+    /// Connections in use, idle, and waited for.
+    pub fn pool_status(&self) -> deadpool_postgres::Status {
+        self.pool.status()
+    }
+}
+
+fn cause(error: &dyn std::error::Error) -> String {
+    error
+        .source()
+        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+/// A malformed row.
+pub(crate) fn malformed(table: &'static str, problem: &impl ToString) -> StoreError {
+    StoreError::Row {
+        table,
+        problem: problem.to_string(),
+    }
+}

@@ -1,0 +1,275 @@
+//! Group commit: transitions of many workflows in one statement and one durable commit. Each is
+//! guarded by its workflow's row version: the losers of a race fail alone.
+
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+use deadpool_postgres::GenericClient;
+use serde_json::Value;
+use uuid::Uuid;
+
+use contracts::id::WorkflowId;
+
+use super::columns::Columns;
+use super::requests::RequestRow;
+use super::{StoreError, clarifications, decisions};
+
+/// What becomes of a workflow's row.
+#[derive(Debug, Clone)]
+pub struct WorkflowRow {
+    /// Workflow.
+    pub workflow_id: WorkflowId,
+    /// Namespace.
+    pub namespace: String,
+    /// Version that the row must have now; zero: it must not be there.
+    pub expected_version: i64,
+    /// State, as in the contract.
+    pub state: i16,
+    /// Kind, as in the contract.
+    pub workflow_type: i16,
+    /// Name.
+    pub name: String,
+    /// Priority, as in the contract.
+    pub priority: i16,
+    /// Labels as a JSON object.
+    pub labels: Value,
+    /// Environment.
+    pub environment: String,
+    /// When it was taken in.
+    pub create_time: SystemTime,
+    /// When it ended.
+    pub end_time: Option<SystemTime>,
+    /// When it is given up.
+    pub deadline: SystemTime,
+    /// Sequence of its newest event.
+    pub last_sequence: i64,
+    /// Everything that changes.
+    pub live: Vec<u8>,
+}
+
+/// What was asked for; only at creation.
+#[derive(Debug, Clone)]
+pub struct SubmissionRow {
+    /// The request.
+    pub request: Vec<u8>,
+    /// The pipeline, in the version that holds.
+    pub pipeline: Vec<u8>,
+    /// Trace of the call.
+    pub traceparent: String,
+}
+
+/// An event of the log.
+#[derive(Debug, Clone)]
+pub struct EventRow {
+    /// Sequence.
+    pub sequence: i64,
+    /// When.
+    pub time: SystemTime,
+    /// Stage; empty: none.
+    pub stage: String,
+    /// The event.
+    pub event: Vec<u8>,
+}
+
+/// A task that waits or is leased.
+#[derive(Debug, Clone)]
+pub struct TaskRow {
+    /// Task.
+    pub task_id: Uuid,
+    /// Stage.
+    pub stage: String,
+    /// Agent type, as in the contract.
+    pub agent_type: i16,
+    /// Somebody has it.
+    pub leased: bool,
+    /// Epoch.
+    pub lease_epoch: i64,
+    /// Replica that drives it; empty: none.
+    pub owner: String,
+    /// Agent that has it.
+    pub instance_id: Option<Uuid>,
+    /// Where that agent is called.
+    pub address: String,
+    /// Until when.
+    pub lease_expires: Option<SystemTime>,
+    /// Not before.
+    pub ready_time: SystemTime,
+    /// `ready_time` less the priority's advantage.
+    pub order_time: SystemTime,
+    /// When waiting is given up.
+    pub start_deadline: SystemTime,
+}
+
+/// An attempt that is over.
+#[derive(Debug, Clone)]
+pub struct AttemptRow {
+    /// Stage.
+    pub stage: String,
+    /// Which attempt.
+    pub attempt: i32,
+    /// Task.
+    pub task_id: Uuid,
+    /// Epoch.
+    pub lease_epoch: i64,
+    /// Agent.
+    pub instance_id: Option<Uuid>,
+    /// How it ended, in a word.
+    pub ending: String,
+    /// Why.
+    pub reason: String,
+    /// When it started.
+    pub start_time: Option<SystemTime>,
+    /// When it ended.
+    pub end_time: SystemTime,
+}
+
+/// Everything that changes with one step of one workflow.
+#[derive(Debug, Clone)]
+pub struct Transition {
+    /// The workflow's row.
+    pub workflow: WorkflowRow,
+    /// Only at creation.
+    pub submission: Option<SubmissionRow>,
+    /// New events.
+    pub events: Vec<EventRow>,
+    /// Tasks that are new or changed.
+    pub tasks: Vec<TaskRow>,
+    /// Tasks that are gone.
+    pub gone_tasks: Vec<Uuid>,
+    /// New results: stage and bytes.
+    pub results: Vec<(String, Vec<u8>)>,
+    /// Attempts that are over.
+    pub attempts: Vec<AttemptRow>,
+    /// Decisions asked or resolved.
+    pub decisions: Vec<decisions::Change>,
+    /// Clarifications asked or answered.
+    pub clarifications: Vec<clarifications::Change>,
+    /// The call that caused it, when it has a request id.
+    pub request: Option<RequestRow>,
+}
+
+impl Transition {
+    /// Whether it needs [`commit_rare`].
+    pub fn is_rare(&self) -> bool {
+        !self.decisions.is_empty() || !self.clarifications.is_empty()
+    }
+}
+
+const STATEMENT: &str = "
+WITH wanted AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::int8[], $4::int2[], $5::int2[], $6::text[],
+                         $7::int2[], $8::jsonb[], $9::text[], $10::timestamptz[],
+                         $11::timestamptz[], $12::timestamptz[], $13::int8[], $14::bytea[], $53::bool[])
+        AS w(workflow_id, namespace, expected, state, type, name, priority, labels, environment,
+             create_time, end_time, deadline, last_sequence, live, requested)
+), new_requests AS (
+    INSERT INTO requests
+    SELECT namespace, request_id, method, content, subject, create_time
+    FROM unnest($54::uuid[], $55::text[], $56::text[], $57::text[], $58::bytea[], $59::text[],
+                $60::timestamptz[])
+        AS n(workflow_id, namespace, request_id, method, content, subject, create_time)
+    ON CONFLICT DO NOTHING
+    RETURNING namespace, request_id
+), first AS (
+    -- Whoever repeats a request finds the answer of the first, and changes nothing.
+    SELECT n.workflow_id
+    FROM unnest($54::uuid[], $55::text[], $56::text[]) AS n(workflow_id, namespace, request_id)
+    JOIN new_requests USING (namespace, request_id)
+), created AS (
+    INSERT INTO workflows
+    SELECT workflow_id, namespace, 1, state, type, name, priority, labels, environment,
+           create_time, end_time, deadline, last_sequence, live
+    FROM wanted
+    WHERE expected = 0 AND (NOT requested OR workflow_id IN (SELECT workflow_id FROM first))
+    ON CONFLICT DO NOTHING
+    RETURNING workflow_id
+), changed AS (
+    UPDATE workflows SET version = workflows.version + 1, state = wanted.state,
+           priority = wanted.priority, end_time = wanted.end_time, deadline = wanted.deadline,
+           last_sequence = wanted.last_sequence, live = wanted.live
+    FROM wanted
+    WHERE workflows.workflow_id = wanted.workflow_id AND workflows.version = wanted.expected
+      AND wanted.expected > 0
+      AND (NOT wanted.requested OR wanted.workflow_id IN (SELECT workflow_id FROM first))
+    RETURNING workflows.workflow_id
+), done AS (
+    SELECT workflow_id FROM created UNION ALL SELECT workflow_id FROM changed
+), new_submissions AS (
+    INSERT INTO submissions
+    SELECT n.* FROM unnest($15::uuid[], $16::bytea[], $17::bytea[], $18::text[])
+        AS n(workflow_id, request, pipeline, traceparent)
+    JOIN done USING (workflow_id)
+), new_events AS (
+    INSERT INTO events
+    SELECT n.* FROM unnest($19::uuid[], $20::int8[], $21::timestamptz[], $22::text[], $23::bytea[])
+        AS n(workflow_id, sequence, time, stage, event)
+    JOIN done USING (workflow_id)
+), new_tasks AS (
+    INSERT INTO tasks
+    SELECT n.* FROM unnest($24::uuid[], $25::text[], $26::uuid[], $27::text[], $28::int2[],
+                         $29::bool[], $30::int8[], $31::text[], $32::uuid[], $33::text[],
+                         $34::timestamptz[], $35::timestamptz[], $36::timestamptz[],
+                         $37::timestamptz[])
+        AS n(task_id, namespace, workflow_id, stage, agent_type, leased, lease_epoch, owner,
+             instance_id, address, lease_expires, ready_time, order_time, start_deadline)
+    JOIN done USING (workflow_id)
+    ON CONFLICT (task_id) DO UPDATE SET leased = excluded.leased,
+        lease_epoch = excluded.lease_epoch, owner = excluded.owner,
+        instance_id = excluded.instance_id, address = excluded.address,
+        lease_expires = excluded.lease_expires, ready_time = excluded.ready_time,
+        order_time = excluded.order_time, start_deadline = excluded.start_deadline
+), gone_tasks AS (
+    DELETE FROM tasks USING unnest($38::uuid[], $39::uuid[]) AS n(workflow_id, task_id), done
+    WHERE tasks.task_id = n.task_id AND n.workflow_id = done.workflow_id
+), new_results AS (
+    INSERT INTO results
+    SELECT n.* FROM unnest($40::uuid[], $41::text[], $42::bytea[])
+        AS n(workflow_id, stage, result)
+    JOIN done USING (workflow_id)
+    ON CONFLICT (workflow_id, stage) DO UPDATE SET result = excluded.result
+), new_attempts AS (
+    INSERT INTO attempts
+    SELECT n.* FROM unnest($43::uuid[], $44::text[], $45::int4[], $46::uuid[], $47::int8[],
+                         $48::uuid[], $49::text[], $50::text[], $51::timestamptz[],
+                         $52::timestamptz[])
+        AS n(workflow_id, stage, attempt, task_id, lease_epoch, instance_id, ending, reason,
+             start_time, end_time)
+    JOIN done USING (workflow_id)
+    ON CONFLICT DO NOTHING
+)
+SELECT workflow_id FROM done";
+
+/// Commits the transitions whose workflow still has the expected version; says which did.
+///
+/// At most one transition per workflow. A request that was made before, or a version that moved on,
+/// leaves its own transition out and no other.
+pub async fn commit(
+    client: &impl GenericClient,
+    transitions: &[&Transition],
+) -> Result<HashSet<WorkflowId>, StoreError> {
+    let columns = Columns::new(transitions);
+    let statement = client.prepare_cached(STATEMENT).await?;
+    let rows = client.query(&statement, &columns.parameters()).await?;
+    rows.iter()
+        .map(|row| Ok(WorkflowId(row.try_get(0)?)))
+        .collect()
+}
+
+/// Commits one transition with decisions or clarifications. False: it lost its race.
+pub async fn commit_rare(
+    client: &mut deadpool_postgres::Object,
+    transition: &Transition,
+) -> Result<bool, StoreError> {
+    let transaction = client.transaction().await?;
+    if commit(&transaction, &[transition]).await?.is_empty() {
+        return Ok(false);
+    }
+    for change in &transition.decisions {
+        decisions::write(&transaction, change).await?;
+    }
+    for change in &transition.clarifications {
+        clarifications::write(&transaction, change).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}

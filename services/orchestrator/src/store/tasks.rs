@@ -1,0 +1,237 @@
+//! Questions about tasks: what waits, what is leased, whose lease ran out.
+
+use std::time::{Duration, SystemTime};
+
+use deadpool_postgres::GenericClient;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use contracts::id::WorkflowId;
+
+use super::StoreError;
+
+/// A task that waits.
+#[derive(Debug, Clone)]
+pub struct WaitingTask {
+    /// Namespace.
+    pub namespace: String,
+    /// Workflow.
+    pub workflow_id: WorkflowId,
+    /// Stage.
+    pub stage: String,
+}
+
+/// A task whose lease nobody renews.
+#[derive(Debug, Clone)]
+pub struct OrphanedTask {
+    /// Namespace.
+    pub namespace: String,
+    /// Workflow.
+    pub workflow_id: WorkflowId,
+    /// Stage.
+    pub stage: String,
+    /// Task.
+    pub task_id: Uuid,
+    /// Epoch of the old lease.
+    pub lease_epoch: i64,
+}
+
+/// Tasks of one type that wait, in their order.
+pub async fn waiting(
+    client: &impl GenericClient,
+    agent_type: i16,
+    now: SystemTime,
+    limit: i64,
+) -> Result<Vec<WaitingTask>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT namespace, workflow_id, stage FROM tasks
+             WHERE NOT leased AND agent_type = $1 AND ready_time <= $2
+             ORDER BY order_time LIMIT $3",
+        )
+        .await?;
+    let rows = client
+        .query(&statement, &[&agent_type, &now, &limit])
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(WaitingTask {
+                namespace: row.try_get(0)?,
+                workflow_id: WorkflowId(row.try_get(1)?),
+                stage: row.try_get(2)?,
+            })
+        })
+        .collect()
+}
+
+/// Types of which something waits.
+pub async fn waiting_types(
+    client: &impl GenericClient,
+    now: SystemTime,
+) -> Result<Vec<i16>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT type FROM generate_series(1, 5) AS type
+             WHERE EXISTS (SELECT 1 FROM tasks WHERE NOT leased AND agent_type = type::int2
+                           AND ready_time <= $1)",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&now]).await?;
+    rows.iter()
+        .map(|row| Ok(i16::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0)))
+        .collect()
+}
+
+/// Renews all leases of a replica at once.
+pub async fn renew(
+    client: &impl GenericClient,
+    owner: &str,
+    lease: Duration,
+) -> Result<u64, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE tasks SET lease_expires = now() + $2::float8 * interval '1 second'
+             WHERE leased AND owner = $1",
+        )
+        .await?;
+    Ok(client
+        .execute(&statement, &[&owner, &lease.as_secs_f64()])
+        .await?)
+}
+
+/// Leases that ran out.
+pub async fn orphaned(
+    client: &impl GenericClient,
+    limit: i64,
+) -> Result<Vec<OrphanedTask>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT namespace, workflow_id, stage, task_id, lease_epoch FROM tasks
+             WHERE leased AND lease_expires < now() LIMIT $1",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&limit]).await?;
+    rows.iter().map(orphan).collect()
+}
+
+fn orphan(row: &Row) -> Result<OrphanedTask, StoreError> {
+    Ok(OrphanedTask {
+        namespace: row.try_get(0)?,
+        workflow_id: WorkflowId(row.try_get(1)?),
+        stage: row.try_get(2)?,
+        task_id: row.try_get(3)?,
+        lease_epoch: row.try_get(4)?,
+    })
+}
+
+/// Tasks that waited too long for a slot.
+pub async fn overdue(
+    client: &impl GenericClient,
+    now: SystemTime,
+    limit: i64,
+) -> Result<Vec<WaitingTask>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT namespace, workflow_id, stage FROM tasks
+             WHERE NOT leased AND start_deadline < $1 LIMIT $2",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&now, &limit]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(WaitingTask {
+                namespace: row.try_get(0)?,
+                workflow_id: WorkflowId(row.try_get(1)?),
+                stage: row.try_get(2)?,
+            })
+        })
+        .collect()
+}
+
+/// What waits and runs, by agent type.
+#[derive(Debug, Clone)]
+pub struct TypeCount {
+    /// Agent type, as in the contract.
+    pub agent_type: i16,
+    /// Tasks that wait.
+    pub waiting: i64,
+    /// Tasks that are leased.
+    pub leased: i64,
+    /// Since when the oldest one waits.
+    pub oldest: Option<SystemTime>,
+}
+
+/// What waits and runs.
+pub async fn count_by_type(client: &impl GenericClient) -> Result<Vec<TypeCount>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT agent_type, count(*) FILTER (WHERE NOT leased), count(*) FILTER (WHERE leased),
+                    min(ready_time) FILTER (WHERE NOT leased)
+             FROM tasks GROUP BY agent_type",
+        )
+        .await?;
+    let rows = client.query(&statement, &[]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(TypeCount {
+                agent_type: row.try_get(0)?,
+                waiting: row.try_get(1)?,
+                leased: row.try_get(2)?,
+                oldest: row.try_get(3)?,
+            })
+        })
+        .collect()
+}
+
+/// Which of some tasks are leased to an instance, with their epochs.
+pub async fn leased_to(
+    client: &impl GenericClient,
+    task_ids: &[Uuid],
+    instance_id: Uuid,
+) -> Result<std::collections::HashMap<Uuid, i64>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT task_id, lease_epoch FROM tasks
+             WHERE leased AND task_id = ANY($1) AND instance_id = $2",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&task_ids, &instance_id]).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
+}
+
+/// How long ago the lease of a task ran out; zero: it has not. `None`: it is not leased.
+pub async fn expired_since(
+    client: &impl GenericClient,
+    task_id: Uuid,
+) -> Result<Option<Duration>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT greatest(extract(epoch FROM now() - lease_expires)::float8, 0) FROM tasks
+             WHERE leased AND task_id = $1",
+        )
+        .await?;
+    let row = client.query_opt(&statement, &[&task_id]).await?;
+    row.map(|row| Ok(Duration::from_secs_f64(row.try_get(0)?)))
+        .transpose()
+}
+
+/// Tasks that a replica has leased; `None`: that any has.
+pub async fn owned(
+    client: &impl GenericClient,
+    owner: Option<&str>,
+) -> Result<Vec<OrphanedTask>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT namespace, workflow_id, stage, task_id, lease_epoch FROM tasks
+             WHERE leased AND ($1::text IS NULL OR owner = $1)",
+        )
+        .await?;
+    client
+        .query(&statement, &[&owner])
+        .await?
+        .iter()
+        .map(orphan)
+        .collect()
+}

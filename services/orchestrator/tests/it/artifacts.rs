@@ -1,0 +1,8 @@
+//! Artifacts over gRPC: what goes in comes out, and nothing wrong is ever kept or served.
+
+mod bed;
+mod broken_store;
+mod download;
+mod listing;
+mod s3;
+mod upload;

@@ -1,0 +1,10 @@
+//! The orchestrator over real gRPC, on a real PostgreSQL.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
+
+mod artifacts;
+mod database;
