@@ -3,9 +3,14 @@
 pub mod agents;
 pub mod artifacts;
 pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod events;
 pub mod grpc;
 pub mod logs;
 pub mod plan;
+pub mod serve;
 pub mod store;
+
+pub use config::Config;
+pub use serve::{Bound, serve};

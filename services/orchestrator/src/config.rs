@@ -1,0 +1,108 @@
+//! Settings of the orchestrator, checked once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+
+use service_runtime::config::{ConfigError, DataArgs, ListenArgs};
+use service_runtime::telemetry::TelemetryArgs;
+
+use crate::artifacts::Location;
+
+/// Where gRPC is served when nothing is said.
+pub const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50051);
+const DEFAULT_HTTP: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
+
+/// Takes in workflows, carries them through the agents, remembers everything.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "orchestrator", version)]
+pub struct Arguments {
+    /// The orchestrator's own settings.
+    #[command(flatten)]
+    pub orchestrator: OrchestratorArgs,
+    /// Logs and traces.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// The orchestrator's own settings.
+#[derive(Debug, Clone, Args)]
+pub struct OrchestratorArgs {
+    /// Where and how to listen.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Where to keep things.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// PostgreSQL, such as `postgres://agentic@db/agentic?sslmode=require`.
+    #[arg(
+        long,
+        env = "AGENTIC_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<String>,
+    /// Most connections to PostgreSQL, 2 to 500.
+    #[arg(long, env = "AGENTIC_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=500))]
+    pub database_connections: u16,
+    /// Where artifacts are kept: `file:<folder>` or `s3://<bucket>/<prefix>`. Left out: a folder below --data.
+    #[arg(long, env = "AGENTIC_ARTIFACTS", value_name = "URL")]
+    pub artifacts: Option<String>,
+}
+
+/// Checked settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address for gRPC; port 0: a free one.
+    pub address: SocketAddr,
+    /// Address for HTTP; `None`: none is served.
+    pub http_address: Option<SocketAddr>,
+    /// Connection string of PostgreSQL.
+    pub database_url: String,
+    /// Most connections.
+    pub connections: usize,
+    /// Where artifacts are kept.
+    pub artifacts: Location,
+    /// How long calls in flight may go on after a stop was asked for.
+    pub shutdown_grace: Duration,
+    /// Serve reflection.
+    pub reflection: bool,
+    /// All agents are parts of this process: when it starts, those of its earlier life are dead.
+    pub agents_are_ours: bool,
+    /// What `/metrics` shows.
+    pub registry: Option<prometheus::Registry>,
+}
+
+impl Config {
+    /// Checks the settings.
+    pub fn new(args: OrchestratorArgs) -> Result<Self, ConfigError> {
+        let database_url = args.database_url.ok_or_else(|| {
+            ConfigError::invalid(
+                "--database-url",
+                "is required (AGENTIC_DATABASE_URL); `agentic up` brings its own PostgreSQL",
+            )
+        })?;
+        let data: PathBuf = args.data.data;
+        let artifacts = match args.artifacts {
+            Some(url) => url
+                .parse()
+                .map_err(|error| ConfigError::invalid("--artifacts", format!("{error}")))?,
+            None => Location::Folder(data.join("artifacts")),
+        };
+        Ok(Self {
+            address: args.listen.address(DEFAULT_LISTEN)?,
+            http_address: Some(args.listen.http_listen.unwrap_or(DEFAULT_HTTP)),
+            database_url,
+            connections: usize::from(args.database_connections),
+            artifacts,
+            shutdown_grace: args.listen.shutdown_grace,
+            reflection: args.listen.reflection,
+            agents_are_ours: false,
+            registry: None,
+        })
+    }
+}

@@ -1,0 +1,593 @@
+//! `WorkflowService`.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, async_trait};
+
+use contracts::agent::AGENT_TYPES;
+use contracts::error::Error;
+use contracts::error_reason::ErrorReason;
+use contracts::id::WorkflowId;
+use contracts::orchestrator::workflow_service_server::WorkflowService as Service;
+use contracts::orchestrator::{
+    self as wire, AgentTypeStatistics, CancelWorkflowRequest, CancelWorkflowResponse,
+    CreateWorkflowRequest, CreateWorkflowResponse, GetStatisticsRequest, GetStatisticsResponse,
+    GetWorkflowRequest, GetWorkflowResponse, KeepAlive, ListWorkflowEventsRequest,
+    ListWorkflowEventsResponse, ListWorkflowsRequest, ListWorkflowsResponse, PauseWorkflowRequest,
+    PauseWorkflowResponse, ResumeWorkflowRequest, ResumeWorkflowResponse, RetryWorkflowRequest,
+    RetryWorkflowResponse, StateCount, WatchWorkflowLogsRequest, WatchWorkflowLogsResponse,
+    WatchWorkflowRequest, WatchWorkflowResponse, WatchWorkflowsRequest, WatchWorkflowsResponse,
+    WorkflowFilter, WorkflowState, WorkflowType, watch_workflows_response,
+};
+use contracts::parse::Fields;
+use contracts::wire_time;
+
+use super::{NAMESPACE, actor, page_token, pipeline_service, read_page, request_row, store_error};
+use crate::engine::step::Input;
+use crate::engine::submit::{self, digest};
+use crate::engine::workflow::Workflow;
+use crate::engine::{Engine, EngineError};
+use crate::plan::event::Event;
+use crate::store::workflows::{self, Filter};
+use crate::store::{events, tasks};
+
+mod logs;
+
+// Messages that wait for one reader.
+const QUEUE: usize = 64;
+const REASON_BYTES: usize = 1024;
+const COUNT_BOUND: i64 = 10_000;
+const DAY: std::time::Duration = std::time::Duration::from_hours(24);
+
+/// `agentic.orchestrator.v1.WorkflowService`.
+#[derive(Debug, Clone)]
+pub struct WorkflowService {
+    engine: Engine,
+    tracker: TaskTracker,
+}
+
+impl WorkflowService {
+    /// Serves the workflows of an engine.
+    pub fn new(engine: Engine, tracker: TaskTracker) -> Self {
+        Self { engine, tracker }
+    }
+
+    async fn checked(&self, request: CreateWorkflowRequest) -> Result<submit::Checked, Error> {
+        let pipeline = pipeline_service::of_request(self.engine.store(), &request).await?;
+        submit::check(request, pipeline)
+    }
+
+    // Asks something of a workflow, once per request id.
+    async fn ask(&self, asked: Asked) -> Result<wire::Workflow, Error> {
+        let Asked {
+            method,
+            workflow_id,
+            request_id,
+            content,
+            event,
+            actor,
+        } = asked;
+        if let Some(workflow) = self
+            .engine
+            .earlier(NAMESPACE, method, &request_id, &content)
+            .await?
+        {
+            return Ok(workflow.to_wire(true));
+        }
+        let now = self.engine.clock().now();
+        let asked = self
+            .engine
+            .apply::<EngineError>(NAMESPACE, workflow_id, |workflow| {
+                Ok(Input {
+                    event: Some(event.clone()),
+                    actor: actor.clone(),
+                    request: request_row(
+                        &request_id,
+                        method,
+                        content.clone(),
+                        workflow.id().to_string(),
+                        now,
+                    ),
+                    ..Input::default()
+                })
+            })
+            .await;
+        match asked {
+            Ok(workflow) => Ok(workflow.to_wire(true)),
+            Err(EngineError::Repeated) => self
+                .engine
+                .earlier(NAMESPACE, method, &request_id, &content)
+                .await?
+                .map(|workflow| workflow.to_wire(true))
+                .ok_or_else(|| EngineError::Races(workflow_id).into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn page(&self, request: ListWorkflowsRequest) -> Result<ListWorkflowsResponse, Error> {
+        let mut fields = Fields::new();
+        let size = fields.page_size(request.page_size);
+        let filter = filter(&mut fields, request.filter.unwrap_or_default());
+        fields.finish(())?;
+        let before: Option<WorkflowId> = read_page(&request.page_token)?;
+        let found = async {
+            let client = self.engine.store().client().await?;
+            let rows = workflows::list(&client, &filter, before, size + 1).await?;
+            let count = workflows::count(&client, &filter, COUNT_BOUND).await?;
+            let workflows: Result<Vec<_>, _> =
+                rows.into_iter().map(Workflow::read_listed).collect();
+            Ok((workflows?, count))
+        };
+        let (mut listed, total_count) = found.await.map_err(store_error)?;
+        let more = listed.len() > usize::try_from(size).unwrap_or(usize::MAX);
+        if more {
+            listed.pop();
+        }
+        let next_page_token = listed
+            .last()
+            .filter(|_| more)
+            .map_or_else(String::new, |last| page_token(&last.id().to_string()));
+        Ok(ListWorkflowsResponse {
+            workflows: listed
+                .iter()
+                .map(|workflow| workflow.to_wire(false))
+                .collect(),
+            next_page_token,
+            total_count,
+            total_is_estimate: total_count >= COUNT_BOUND,
+        })
+    }
+
+    async fn events_page(
+        &self,
+        request: ListWorkflowEventsRequest,
+    ) -> Result<ListWorkflowEventsResponse, Error> {
+        let mut fields = Fields::new();
+        let workflow_id: Option<WorkflowId> = fields.id("workflow_id", &request.workflow_id);
+        let size = fields.page_size(request.page_size);
+        fields.text("stage", &request.stage, 64);
+        let workflow_id = fields.finish(workflow_id)?.ok_or_else(Error::internal)?;
+        let after = read_page::<i64>(&request.page_token)?.unwrap_or(0);
+        self.known(workflow_id).await?;
+        let found = async {
+            let client = self.engine.store().client().await?;
+            let stage = request.stage.as_str();
+            let rows = if stage.is_empty() {
+                events::after(&client, workflow_id, after, size + 1).await?
+            } else {
+                events::of_stage_after(&client, workflow_id, stage, after, size + 1).await?
+            };
+            let count = events::count(&client, workflow_id, stage).await?;
+            let events: Result<Vec<_>, _> = rows
+                .iter()
+                .map(|(_, _, bytes)| super::watch::read(bytes))
+                .collect();
+            Ok((events?, count))
+        };
+        let (mut listed, total_count) = found.await.map_err(store_error)?;
+        let more = listed.len() > usize::try_from(size).unwrap_or(usize::MAX);
+        if more {
+            listed.pop();
+        }
+        let next_page_token = listed
+            .last()
+            .filter(|_| more)
+            .map_or_else(String::new, |last| page_token(&last.sequence.to_string()));
+        Ok(ListWorkflowEventsResponse {
+            events: listed,
+            next_page_token,
+            total_count,
+        })
+    }
+
+    // Sequence of its newest event, and whether it has ended.
+    async fn known(&self, workflow_id: WorkflowId) -> Result<(i64, bool), Error> {
+        let found = async {
+            let client = self.engine.store().client().await?;
+            workflows::last_sequence(&client, NAMESPACE, workflow_id).await
+        };
+        found
+            .await
+            .map_err(store_error)?
+            .ok_or_else(|| EngineError::NotFound(workflow_id).into())
+    }
+
+    async fn statistics(&self) -> Result<GetStatisticsResponse, Error> {
+        let now = self.engine.clock().now();
+        let found = async {
+            let client = self.engine.store().client().await?;
+            let states = workflows::count_by_state(&client, NAMESPACE, now - DAY).await?;
+            Ok((states, tasks::count_by_type(&client).await?))
+        };
+        let (states, types) = found.await.map_err(store_error)?;
+        let agent_types = AGENT_TYPES.into_iter().map(|agent_type| {
+            let counted = types
+                .iter()
+                .find(|count| count.agent_type == agent_type as i16);
+            let (slots, free) = self.engine.agents().slot_counts(agent_type);
+            AgentTypeStatistics {
+                agent_type: agent_type.into(),
+                waiting_count: counted.map_or(0, |count| count.waiting),
+                running_count: counted.map_or(0, |count| count.leased),
+                slot_count: i64::try_from(slots).unwrap_or(i64::MAX),
+                free_slot_count: i64::try_from(free).unwrap_or(i64::MAX),
+                oldest_wait: counted.and_then(|count| count.oldest).map(|oldest| {
+                    wire_time::wire_duration(now.duration_since(oldest).unwrap_or_default())
+                }),
+            }
+        });
+        Ok(GetStatisticsResponse {
+            states: states
+                .into_iter()
+                .map(|(state, workflow_count)| StateCount {
+                    state: i32::from(state),
+                    workflow_count,
+                })
+                .collect(),
+            agent_types: agent_types.collect(),
+        })
+    }
+}
+
+struct Asked {
+    method: &'static str,
+    workflow_id: WorkflowId,
+    request_id: String,
+    content: Vec<u8>,
+    event: Event,
+    actor: String,
+}
+
+impl Asked {
+    fn parse(
+        method: &'static str,
+        workflow_id: &str,
+        request_id: &str,
+        reason: &str,
+        content: Vec<u8>,
+        actor: String,
+        event: Event,
+    ) -> Result<Self, Error> {
+        let mut fields = Fields::new();
+        let workflow_id: Option<WorkflowId> = fields.id("workflow_id", workflow_id);
+        fields.request_id(request_id);
+        fields.text("reason", reason, REASON_BYTES);
+        let workflow_id = fields.finish(workflow_id)?.ok_or_else(Error::internal)?;
+        Ok(Self {
+            method,
+            workflow_id,
+            request_id: request_id.to_owned(),
+            content,
+            event,
+            actor,
+        })
+    }
+}
+
+fn filter(fields: &mut Fields, filter: WorkflowFilter) -> Filter {
+    fields.text("filter.name", &filter.name, 400);
+    fields.labels("filter.labels", &filter.labels);
+    for state in &filter.states {
+        fields.required_enum::<WorkflowState>("filter.states", *state);
+    }
+    for kind in &filter.types {
+        fields.required_enum::<WorkflowType>("filter.types", *kind);
+    }
+    let mut time = |field: &str, time: Option<prost_types::Timestamp>| {
+        time.and_then(|time| {
+            let read = wire_time::system_time(time);
+            if read.is_none() {
+                fields.wrong(field, "is no time since 1970");
+            }
+            read
+        })
+    };
+    Filter {
+        namespace: NAMESPACE.to_owned(),
+        from: time("filter.create_time_from", filter.create_time_from),
+        to: time("filter.create_time_to", filter.create_time_to),
+        states: numbers(&filter.states),
+        types: numbers(&filter.types),
+        name: filter.name,
+        labels: filter
+            .labels
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+    }
+}
+
+fn numbers(values: &[i32]) -> Vec<i16> {
+    values
+        .iter()
+        .filter_map(|value| i16::try_from(*value).ok())
+        .collect()
+}
+
+#[async_trait]
+impl Service for WorkflowService {
+    type WatchWorkflowStream = ReceiverStream<Result<WatchWorkflowResponse, Status>>;
+    type WatchWorkflowsStream = ReceiverStream<Result<WatchWorkflowsResponse, Status>>;
+    type WatchWorkflowLogsStream = ReceiverStream<Result<WatchWorkflowLogsResponse, Status>>;
+
+    async fn create_workflow(
+        &self,
+        request: Request<CreateWorkflowRequest>,
+    ) -> Result<Response<CreateWorkflowResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let checked = self.checked(request).await?;
+        let workflow = if validate_only {
+            self.engine.picture(NAMESPACE, checked)
+        } else {
+            let traceparent = super::traceparent();
+            self.engine
+                .submit(NAMESPACE, checked, traceparent, actor)
+                .await?
+                .to_wire(true)
+        };
+        Ok(Response::new(CreateWorkflowResponse {
+            workflow: Some(workflow),
+        }))
+    }
+
+    async fn get_workflow(
+        &self,
+        request: Request<GetWorkflowRequest>,
+    ) -> Result<Response<GetWorkflowResponse>, Status> {
+        let id = workflow_id(&request.get_ref().workflow_id)?;
+        let workflow = self.engine.get(NAMESPACE, id).await.map_err(Error::from)?;
+        Ok(Response::new(GetWorkflowResponse {
+            workflow: Some(workflow.to_wire(true)),
+        }))
+    }
+
+    async fn list_workflows(
+        &self,
+        request: Request<ListWorkflowsRequest>,
+    ) -> Result<Response<ListWorkflowsResponse>, Status> {
+        Ok(Response::new(self.page(request.into_inner()).await?))
+    }
+
+    async fn watch_workflow(
+        &self,
+        request: Request<WatchWorkflowRequest>,
+    ) -> Result<Response<Self::WatchWorkflowStream>, Status> {
+        let request = request.into_inner();
+        let id = workflow_id(&request.workflow_id)?;
+        if request.after_sequence < 0 {
+            return Err(Error::invalid_field("after_sequence", "is negative").into());
+        }
+        // Watching begins before the first look, so that nothing falls between.
+        let watch = self.engine.events().watch(id);
+        let (last, _) = self.known(id).await?;
+        if request.after_sequence > last {
+            return Err(Error::invalid_field(
+                "after_sequence",
+                format!("is beyond the newest event, {last}"),
+            )
+            .into());
+        }
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        self.tracker.spawn(super::watch::follow(
+            self.engine.clone(),
+            id,
+            request.after_sequence,
+            watch,
+            sender,
+        ));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn watch_workflows(
+        &self,
+        request: Request<WatchWorkflowsRequest>,
+    ) -> Result<Response<Self::WatchWorkflowsStream>, Status> {
+        let mut fields = Fields::new();
+        let wanted = request.into_inner().filter.unwrap_or_default();
+        filter(&mut fields, wanted.clone());
+        fields.finish(())?;
+        let all = self.engine.events().watch_all();
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        self.tracker
+            .spawn(follow_all(self.engine.clone(), wanted, all, sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn list_workflow_events(
+        &self,
+        request: Request<ListWorkflowEventsRequest>,
+    ) -> Result<Response<ListWorkflowEventsResponse>, Status> {
+        Ok(Response::new(self.events_page(request.into_inner()).await?))
+    }
+
+    async fn watch_workflow_logs(
+        &self,
+        request: Request<WatchWorkflowLogsRequest>,
+    ) -> Result<Response<Self::WatchWorkflowLogsStream>, Status> {
+        let request = request.into_inner();
+        let id = workflow_id(&request.workflow_id)?;
+        let (_, ended) = self.known(id).await?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let reader = logs::Reader {
+            stage: request.stage,
+            follow: request.follow && !ended,
+        };
+        self.tracker
+            .spawn(reader.run(self.engine.clone(), id, sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn cancel_workflow(
+        &self,
+        request: Request<CancelWorkflowRequest>,
+    ) -> Result<Response<CancelWorkflowResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let asked = Asked::parse(
+            "CancelWorkflow",
+            &request.workflow_id,
+            &request.request_id,
+            &request.reason,
+            digest(&request),
+            actor,
+            Event::CancelRequested {
+                reason: request.reason.clone(),
+            },
+        )?;
+        let workflow = Some(self.ask(asked).await?);
+        Ok(Response::new(CancelWorkflowResponse { workflow }))
+    }
+
+    async fn pause_workflow(
+        &self,
+        request: Request<PauseWorkflowRequest>,
+    ) -> Result<Response<PauseWorkflowResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let asked = Asked::parse(
+            "PauseWorkflow",
+            &request.workflow_id,
+            &request.request_id,
+            &request.reason,
+            digest(&request),
+            actor,
+            Event::Paused {
+                reason: request.reason.clone(),
+            },
+        )?;
+        let workflow = Some(self.ask(asked).await?);
+        Ok(Response::new(PauseWorkflowResponse { workflow }))
+    }
+
+    async fn resume_workflow(
+        &self,
+        request: Request<ResumeWorkflowRequest>,
+    ) -> Result<Response<ResumeWorkflowResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let asked = Asked::parse(
+            "ResumeWorkflow",
+            &request.workflow_id,
+            &request.request_id,
+            &request.reason,
+            digest(&request),
+            actor,
+            Event::Resumed {
+                reason: request.reason.clone(),
+            },
+        )?;
+        let workflow = Some(self.ask(asked).await?);
+        Ok(Response::new(ResumeWorkflowResponse { workflow }))
+    }
+
+    async fn retry_workflow(
+        &self,
+        request: Request<RetryWorkflowRequest>,
+    ) -> Result<Response<RetryWorkflowResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let from_stage = Some(request.from_stage.clone()).filter(|stage| !stage.is_empty());
+        let asked = Asked::parse(
+            "RetryWorkflow",
+            &request.workflow_id,
+            &request.request_id,
+            "",
+            digest(&request),
+            actor,
+            Event::RetryRequested { from_stage },
+        )?;
+        let workflow = Some(self.ask(asked).await?);
+        Ok(Response::new(RetryWorkflowResponse { workflow }))
+    }
+
+    async fn get_statistics(
+        &self,
+        _request: Request<GetStatisticsRequest>,
+    ) -> Result<Response<GetStatisticsResponse>, Status> {
+        Ok(Response::new(self.statistics().await?))
+    }
+}
+
+fn workflow_id(text: &str) -> Result<WorkflowId, Error> {
+    let mut fields = Fields::new();
+    let id = fields.id("workflow_id", text);
+    fields.finish(id)?.ok_or_else(Error::internal)
+}
+
+async fn follow_all(
+    engine: Engine,
+    wanted: WorkflowFilter,
+    mut all: broadcast::Receiver<Arc<wire::WorkflowEvent>>,
+    sender: mpsc::Sender<Result<WatchWorkflowsResponse, Status>>,
+) {
+    loop {
+        let payload = tokio::select! {
+            biased;
+            () = sender.closed() => return,
+            event = all.recv() => match event {
+                Ok(event) => {
+                    if !matches(&engine, &wanted, &event).await {
+                        continue;
+                    }
+                    watch_workflows_response::Payload::Event((*event).clone())
+                }
+                Err(broadcast::error::RecvError::Lagged(count)) => {
+                    let error = Error::new(
+                        ErrorReason::RateLimited,
+                        format!("this watch lagged {count} events behind; list, and watch again"),
+                    );
+                    let _ = sender.send(Err(error.into())).await;
+                    return;
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+            () = tokio::time::sleep(super::watch::KEEP_ALIVE) => {
+                let time = Some(wire_time::now());
+                watch_workflows_response::Payload::KeepAlive(KeepAlive { time })
+            }
+        };
+        if sender
+            .send(Ok(WatchWorkflowsResponse {
+                payload: Some(payload),
+            }))
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn matches(engine: &Engine, wanted: &WorkflowFilter, event: &wire::WorkflowEvent) -> bool {
+    if *wanted == WorkflowFilter::default() {
+        return true;
+    }
+    let Ok(id) = event.workflow_id.parse() else {
+        return false;
+    };
+    let Ok(workflow) = engine.get(NAMESPACE, id).await else {
+        return false;
+    };
+    let request = &workflow.submission.request;
+    let created = wire_time::timestamp(workflow.submission.create_time);
+    let within = |from: Option<prost_types::Timestamp>, to: Option<prost_types::Timestamp>| {
+        let key = |time: &prost_types::Timestamp| (time.seconds, time.nanos);
+        from.is_none_or(|from| key(&created) >= key(&from))
+            && to.is_none_or(|to| key(&created) < key(&to))
+    };
+    (wanted.states.is_empty() || wanted.states.contains(&event.state))
+        && (wanted.types.is_empty() || wanted.types.contains(&request.r#type))
+        && (wanted.name.is_empty() || wanted.name == request.name)
+        && wanted
+            .labels
+            .iter()
+            .all(|(name, value)| request.labels.get(name) == Some(value))
+        && within(wanted.create_time_from, wanted.create_time_to)
+}

@@ -1,0 +1,222 @@
+//! Puts the orchestrator together and serves it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use contracts::MESSAGE_BYTES;
+use contracts::orchestrator::agent_registry_service_server::AgentRegistryServiceServer;
+use contracts::orchestrator::artifact_service_server::ArtifactServiceServer;
+use contracts::orchestrator::clarification_service_server::ClarificationServiceServer;
+use contracts::orchestrator::decision_service_server::DecisionServiceServer;
+use contracts::orchestrator::pipeline_service_server::PipelineServiceServer;
+use contracts::orchestrator::workflow_service_server::WorkflowServiceServer;
+use service_runtime::http_port;
+use service_runtime::server::{self, ServeError, Server};
+
+use crate::agents::Agents;
+use crate::agents::session::Sessions;
+use crate::artifacts::{ArtifactError, ArtifactStore};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::{Engine, EngineError, Parts};
+use crate::events::Events;
+use crate::grpc::agent_registry_service::AgentRegistryService;
+use crate::grpc::artifact_service::ArtifactService;
+use crate::grpc::clarification_service::ClarificationService;
+use crate::grpc::decision_service::DecisionService;
+use crate::grpc::pipeline_service::PipelineService;
+use crate::grpc::workflow_service::WorkflowService;
+use crate::logs::Logs;
+use crate::store::{Store, StoreError, replicas};
+
+/// Where the orchestrator listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// gRPC.
+    pub grpc: SocketAddr,
+    /// HTTP.
+    pub http: Option<SocketAddr>,
+}
+
+/// Why the orchestrator could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum OrchestratorError {
+    /// The server.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The database.
+    #[error("database")]
+    Store(#[from] StoreError),
+    /// The artifact store.
+    #[error("artifact store")]
+    Artifacts(#[from] ArtifactError),
+    /// What an earlier life left.
+    #[error("recovery")]
+    Recovery(#[from] EngineError),
+}
+
+/// Serves until the token is cancelled. `bound` is told the addresses when everything is ready.
+pub async fn serve(
+    config: Config,
+    shutdown: CancellationToken,
+    bound: oneshot::Sender<Bound>,
+) -> Result<(), OrchestratorError> {
+    let listener = server::bind(config.address).await?;
+    let grpc = listener.local_addr().map_err(|source| ServeError::Bind {
+        address: config.address,
+        source,
+    })?;
+    let tracker = TaskTracker::new();
+    let store = Store::new(&config.database_url, config.connections)?;
+    store.migrate().await?;
+    let artifacts = ArtifactStore::open(&config.artifacts, tracker.clone())?;
+    let replica_id = Uuid::now_v7().to_string();
+    let clock = Arc::new(Clock::default());
+    {
+        let client = store.client().await?;
+        let (now, _) = replicas::renew(&client, &replica_id, Duration::ZERO).await?;
+        clock.set(now);
+    }
+    let agents = Agents::default();
+    // Loops end with the first token; sessions and calls go on until they have drained.
+    let engine = Engine::new(Parts {
+        store: store.clone(),
+        agents: agents.clone(),
+        events: Events::default(),
+        logs: Logs::default(),
+        clock: clock.clone(),
+        replica_id: replica_id.clone(),
+        tracker: tracker.clone(),
+        shutdown: shutdown.clone(),
+    });
+    if config.agents_are_ours {
+        engine.lose_all().await?;
+    }
+    engine.start();
+    let sessions = Sessions {
+        agents: agents.clone(),
+        arbiter: engine.clone(),
+        clock,
+        tracker: tracker.clone(),
+        shutdown: shutdown.clone(),
+    };
+
+    let mut services = Server::new(config.reflection);
+    add_services(&mut services, &engine, artifacts, sessions, &tracker).await;
+    let stop_http = CancellationToken::new();
+    let http = serve_http(&config, &engine, &tracker, &stop_http).await?;
+    // Nobody waits for the addresses any more: serve all the same.
+    let _ = bound.send(Bound { grpc, http });
+    tracing::info!(%grpc, ?http, replica_id, "orchestrator serves");
+
+    let served = services
+        .serve(listener, shutdown.clone(), config.shutdown_grace)
+        .await;
+    agents.reconnect_all(config.shutdown_grace);
+    tracker.close();
+    stop_http.cancel();
+    if tokio::time::timeout(config.shutdown_grace, tracker.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some tasks did not end within the grace");
+    }
+    if let Ok(client) = store.client().await
+        && let Err(error) = replicas::remove(&client, &replica_id).await
+    {
+        tracing::debug!(error = ?error, "the replica's row stays until it expires");
+    }
+    Ok(served?)
+}
+
+async fn add_services(
+    services: &mut Server,
+    engine: &Engine,
+    artifacts: ArtifactStore,
+    sessions: Sessions<Engine>,
+    tracker: &TaskTracker,
+) {
+    let health = services.health();
+    macro_rules! add {
+        ($server:ident, $service:expr) => {{
+            type Served<T> = $server<T>;
+            let service = Served::new($service).max_decoding_message_size(MESSAGE_BYTES);
+            services.add(service).await;
+        }};
+    }
+    add!(
+        WorkflowServiceServer,
+        WorkflowService::new(engine.clone(), tracker.clone())
+    );
+    add!(PipelineServiceServer, PipelineService::new(engine.clone()));
+    add!(DecisionServiceServer, DecisionService::new(engine.clone()));
+    add!(
+        ClarificationServiceServer,
+        ClarificationService::new(engine.clone())
+    );
+    add!(
+        ArtifactServiceServer,
+        ArtifactService::new(artifacts, engine.store().clone())
+    );
+    add!(
+        AgentRegistryServiceServer,
+        AgentRegistryService::new(sessions)
+    );
+    health
+        .set_serving::<WorkflowServiceServer<WorkflowService>>()
+        .await;
+    health
+        .set_serving::<PipelineServiceServer<PipelineService>>()
+        .await;
+    health
+        .set_serving::<DecisionServiceServer<DecisionService>>()
+        .await;
+    health
+        .set_serving::<ClarificationServiceServer<ClarificationService>>()
+        .await;
+    health
+        .set_serving::<ArtifactServiceServer<ArtifactService>>()
+        .await;
+    health
+        .set_serving::<AgentRegistryServiceServer<AgentRegistryService>>()
+        .await;
+}
+
+async fn serve_http(
+    config: &Config,
+    engine: &Engine,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Option<SocketAddr>, ServeError> {
+    let Some(address) = config.http_address else {
+        return Ok(None);
+    };
+    let listener = server::bind(address).await?;
+    let bound = listener
+        .local_addr()
+        .map_err(|source| ServeError::Bind { address, source })?;
+    let store = engine.store().clone();
+    let ready: http_port::Readiness = Arc::new(move || {
+        let store = store.clone();
+        Box::pin(async move {
+            store
+                .ping()
+                .await
+                .map_err(|error| format!("the database does not answer: {error}"))
+        })
+    });
+    let router = http_port::router(ready, config.registry.clone());
+    let stop = stop.clone();
+    tracker.spawn(async move {
+        if let Err(error) = http_port::serve(listener, router, stop).await {
+            tracing::error!(%error, "the HTTP port broke");
+        }
+    });
+    Ok(Some(bound))
+}
