@@ -52,7 +52,7 @@ struct Connected {
     reachable: bool,
     callback_error: String,
     last_callback: Option<SystemTime>,
-    connected_at: SystemTime,
+    since: SystemTime,
     beat: AgentBeat,
     last_beat: Instant,
     last_beat_time: SystemTime,
@@ -174,7 +174,7 @@ impl Agents {
             reachable: false,
             callback_error: "not called back yet".to_owned(),
             last_callback: None,
-            connected_at: now,
+            since: now,
             beat: AgentBeat::default(),
             last_beat: Instant::now(),
             last_beat_time: now,
@@ -409,7 +409,7 @@ impl Connected {
                 .iter()
                 .map(|task| task.task_id.clone())
                 .collect(),
-            connect_time: Some(wire_time::timestamp(self.connected_at)),
+            connect_time: Some(wire_time::timestamp(self.since)),
             last_beat_time: Some(wire_time::timestamp(self.last_beat_time)),
             last_callback_time: self.last_callback.map(wire_time::timestamp),
             callback_error: self.callback_error.clone(),

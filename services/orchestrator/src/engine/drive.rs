@@ -423,13 +423,12 @@ impl Drive {
         };
         let message = error.message.as_str();
         Some(match error.reason {
-            ErrorReason::NoFreeSlot => End::Refused(status.clone()),
             ErrorReason::Draining if !self.accepted => End::Refused(status.clone()),
             ErrorReason::Draining => End::Lost("the agent stopped".to_owned()),
             ErrorReason::WrongInstance | ErrorReason::TaskNotFound if self.accepted => {
                 End::Lost("the agent does not know the task any more".to_owned())
             }
-            ErrorReason::WrongInstance => End::Refused(status.clone()),
+            ErrorReason::WrongInstance | ErrorReason::NoFreeSlot => End::Refused(status.clone()),
             ErrorReason::StaleLease | ErrorReason::TakenOver => End::HandedOver,
             ErrorReason::Cancelled => End::Lost("the agent cancelled the task".to_owned()),
             ErrorReason::DeadlineExceeded => failed(ErrorClass::TimedOut, message, None),

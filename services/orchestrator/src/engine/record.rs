@@ -24,6 +24,7 @@ use crate::plan::event::{Entry, RetryClass};
 use crate::store::decisions::Change;
 
 /// Stage and payload of an entry.
+#[allow(clippy::too_many_lines, reason = "one arm per kind of entry")]
 pub fn payload(
     entry: &Entry,
     workflow: &Workflow,
@@ -201,11 +202,10 @@ pub fn before_run(workflow: &Workflow, stage: &str, category: DecisionCategory) 
     );
     DecisionRequest {
         category: category.into(),
-        question: match category {
-            DecisionCategory::Deployment => {
-                format!("May commit {} be deployed to {environment}?", short(commit))
-            }
-            _ => format!("May stage {stage} run on commit {}?", short(commit)),
+        question: if category == DecisionCategory::Deployment {
+            format!("May commit {} be deployed to {environment}?", short(commit))
+        } else {
+            format!("May stage {stage} run on commit {}?", short(commit))
         },
         subject_digest: format!("sha256:{}", hex::encode(Sha256::digest(&detail))),
         detail,

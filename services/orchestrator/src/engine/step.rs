@@ -343,8 +343,8 @@ impl<'a> Step<'a> {
             let start = Millis::of(self.setting.now);
             let facts = &mut self.next.live.stages[number];
             facts.instance_id = Some(reservation.instance_id().0);
-            facts.address = reservation.address().to_owned();
-            facts.owner = self.setting.replica_id.to_owned();
+            reservation.address().clone_into(&mut facts.address);
+            self.setting.replica_id.clone_into(&mut facts.owner);
             facts.start = Some(start);
             (facts.percent, facts.event_sequence) = (0.0, 0);
             self.next.live.start.get_or_insert(start);
@@ -681,7 +681,9 @@ pub fn adopt(
     let mut step = Step::new(workflow, setting, "orchestrator".to_owned());
     let epoch = workflow.live.plan.next_epoch(stage).unwrap_or(1);
     if let Some(number) = workflow.stage_number(stage) {
-        step.next.live.stages[number].owner = setting.replica_id.to_owned();
+        setting
+            .replica_id
+            .clone_into(&mut step.next.live.stages[number].owner);
     }
     step.tell(&Event::LeaseAdopted {
         stage: stage.to_owned(),

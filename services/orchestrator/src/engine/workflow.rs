@@ -143,7 +143,9 @@ impl Workflow {
             if !text.is_empty() {
                 text.push_str("\n\n");
             }
-            text.push_str(&format!("{question}\n{answer}"));
+            for part in [question, "\n", answer] {
+                text.push_str(part);
+            }
         }
         text
     }

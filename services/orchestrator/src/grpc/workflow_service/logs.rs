@@ -24,8 +24,8 @@ impl Reader {
         workflow_id: WorkflowId,
         sender: mpsc::Sender<Result<WatchWorkflowLogsResponse, Status>>,
     ) {
-        let (lines, mut live) = engine.logs().follow(workflow_id);
-        for line in lines {
+        let (at_hand, mut live) = engine.logs().follow(workflow_id);
+        for line in at_hand {
             if self.wants(&line) && sender.send(Ok((*line).clone())).await.is_err() {
                 return;
             }
