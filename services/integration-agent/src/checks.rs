@@ -9,9 +9,11 @@ use std::{
 };
 
 use agent_runtime::{
-    process::{Command, Ending, Finished, OutputSink, ProcessError},
-    project::{CheckKind, Language, PlannedCheck, Project, ProjectError, Step},
+    preparation::{PreparationError, Surroundings, install_dependencies},
+    process::{Ending, Finished, OutputSink, ProcessError},
+    project::{CheckKind, PlannedCheck, Project, ProjectError},
     repository::{CommitId, Repository},
+    test_report::junit,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +23,6 @@ pub mod count;
 
 use self::count::Counts;
 
-/// Limit of a step that installs what a project depends on.
-const INSTALL_LIMIT: Duration = Duration::from_mins(10);
 /// Lines of a failed check that go into its reason's log.
 const LAST_LINES: usize = 40;
 
@@ -38,7 +38,8 @@ pub enum Side {
 /// The checks of both sides, each once.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    dependencies: Vec<Step>,
+    /// What the merge depends on.
+    merged: Option<Project>,
     checks: Vec<(PlannedCheck, Vec<Side>)>,
 }
 
@@ -82,17 +83,20 @@ pub struct Checked {
 }
 
 impl Plan {
-    /// The build and test checks of the target, and of the source as the target judges it.
+    /// The build and test checks of the target, and of the source as the target judges it, for a merge of
+    /// the two.
     pub async fn of_both(
         repository: &Repository,
         target: CommitId,
         source: CommitId,
+        merged: CommitId,
     ) -> Result<Self, ProjectError> {
         let mut plan = Self::default();
         let own = Project::of_commits(repository, None, target).await?;
         plan.add(own, Side::Target);
         let changed = Project::of_commits(repository, Some(target), source).await?;
         plan.add(changed, Side::Source);
+        plan.merged = Some(Project::of_commits(repository, Some(target), merged).await?);
         Ok(plan)
     }
 
@@ -100,6 +104,7 @@ impl Plan {
     pub async fn of_one(repository: &Repository, commit: CommitId) -> Result<Self, ProjectError> {
         let mut plan = Self::default();
         let project = Project::of_commits(repository, None, commit).await?;
+        plan.merged = Some(project.clone());
         plan.add(project, Side::Target);
         Ok(plan)
     }
@@ -115,11 +120,6 @@ impl Plan {
     }
 
     fn add(&mut self, project: Project, side: Side) {
-        for step in project.dependencies {
-            if !self.dependencies.contains(&step) {
-                self.dependencies.push(step);
-            }
-        }
         for check in project.checks {
             if !matches!(check.kind, CheckKind::Build | CheckKind::Tests) {
                 continue;
@@ -142,31 +142,23 @@ impl Plan {
     /// Runs everything in `checkout`, one after the other.
     pub async fn run(&self, checkout: &Path, running: &Running) -> Result<Checked, ProcessError> {
         let mut checked = Checked::default();
-        let mut tools = Tools::new(running).await?;
-        let mut missing = None;
-        for step in &self.dependencies {
-            if step.language == Some(Language::Python) {
-                tools.add_python(running, &mut checked.programs).await?;
-            }
-            let limit = step.timeout.unwrap_or(INSTALL_LIMIT);
-            let outcome = tools.command(step, checkout, running, limit).run().await;
-            match outcome {
-                Ok(finished) => {
-                    if !finished.is_success() {
-                        missing = Some(format!("`{}`: {}", shown(step), finished.ending));
-                    }
-                    checked.programs.push(finished);
-                }
-                Err(error) => missing = Some(not_run(error)?),
-            }
-        }
+        let (environment, missing) = self.install(checkout, running, &mut checked).await?;
         for (check, sides) in &self.checks {
             let limit = check.step.timeout.unwrap_or(running.timeout);
-            let outcome = tools
-                .command(&check.step, checkout, running, limit)
-                .run()
-                .await;
-            let run = match outcome {
+            if let Some(report) = &check.report {
+                // One that the commit brings says nothing about this run.
+                let _ = tokio::fs::remove_file(checkout.join(report.junit.as_str())).await;
+            }
+            let mut command = check
+                .step
+                .in_checkout(checkout)
+                .environments(environment.clone())
+                .timeout(limit)
+                .cancel(running.cancel.clone());
+            if let Some(sink) = &running.sink {
+                command = command.sink(Arc::clone(sink));
+            }
+            let run = match command.run().await {
                 Ok(finished) => {
                     let counts = counts_of(check, checkout, &finished).await;
                     let run = judge(check, sides, &finished, limit, counts, missing.as_deref());
@@ -185,6 +177,40 @@ impl Plan {
             checked.runs.push(run);
         }
         Ok(checked)
+    }
+
+    /// Installs what the merge depends on. A failure is not the end: what is needed may be there already,
+    /// and a check that fails then is not proven to fail because of the merge.
+    async fn install(
+        &self,
+        checkout: &Path,
+        running: &Running,
+        checked: &mut Checked,
+    ) -> Result<(Vec<(String, OsString)>, Option<String>), ProcessError> {
+        let Some(project) = &self.merged else {
+            return Ok((Vec::new(), None));
+        };
+        let around = Surroundings {
+            checkout: checkout.to_owned(),
+            scratch: running.folder.clone(),
+            cancel: running.cancel.clone(),
+            sink: running.sink.clone(),
+        };
+        match install_dependencies(project, &around).await {
+            Ok(preparation) => {
+                checked.programs.extend(preparation.runs);
+                Ok((preparation.environment, None))
+            }
+            Err(PreparationError::NotRun { command, source }) => {
+                let reason = format!("`{command}`: {}", not_run(source)?);
+                Ok((Vec::new(), Some(reason)))
+            }
+            Err(PreparationError::Failed { command, finished }) => {
+                let reason = format!("`{command}`: {}", finished.ending);
+                checked.programs.push(*finished);
+                Ok((Vec::new(), Some(reason)))
+            }
+        }
     }
 }
 
@@ -224,10 +250,6 @@ fn same(left: &PlannedCheck, right: &PlannedCheck) -> bool {
     key(left) == key(right)
 }
 
-fn shown(step: &Step) -> String {
-    step.command.as_slice().join(" ")
-}
-
 /// Why a program did not run; breaks of this machine stay errors.
 fn not_run(error: ProcessError) -> Result<String, ProcessError> {
     match error {
@@ -245,9 +267,8 @@ fn not_run(error: ProcessError) -> Result<String, ProcessError> {
 /// What a check says about its tests: in the report that it was to write, else in what it printed.
 async fn counts_of(check: &PlannedCheck, checkout: &Path, finished: &Finished) -> Option<Counts> {
     if let Some(report) = &check.report {
-        // The checkout is new: a report in it that the commit does not bring was written by the run.
         let content = tokio::fs::read(checkout.join(report.junit.as_str())).await;
-        return count::from_junit(&content.ok()?);
+        return junit::parse(&content.ok()?).ok().map(Counts::from);
     }
     count::from_output(&finished.combined.text())
         .or_else(|| count::from_output(&finished.stdout.text()))
@@ -297,82 +318,5 @@ fn judge(
         reason,
         counts: counts.unwrap_or_default(),
         last_lines: finished.last_lines(LAST_LINES),
-    }
-}
-
-/// What programs find beside the checkout: a home of their own, and packages installed for them.
-struct Tools {
-    home: PathBuf,
-    /// The interpreter of an environment that packages were installed into.
-    python: Option<PathBuf>,
-}
-
-impl Tools {
-    async fn new(running: &Running) -> Result<Self, ProcessError> {
-        let home = running.folder.join("home");
-        tokio::fs::create_dir_all(&home)
-            .await
-            .map_err(|source| ProcessError::Home {
-                program: "checks".to_owned(),
-                source,
-            })?;
-        Ok(Self { home, python: None })
-    }
-
-    fn command(&self, step: &Step, checkout: &Path, running: &Running, limit: Duration) -> Command {
-        let directory = match &step.directory {
-            Some(directory) => checkout.join(directory.as_str()),
-            None => checkout.to_owned(),
-        };
-        let mut argv: Vec<OsString> = step.command.as_slice().iter().map(Into::into).collect();
-        if let (Some(python), Some(program)) = (&self.python, argv.first_mut())
-            && (program == "python3" || program == "python")
-        {
-            program.clone_from(&python.clone().into_os_string());
-        }
-        let mut command = Command::new(argv)
-            .directory(directory)
-            .home(&self.home)
-            .environments(
-                step.environment
-                    .iter()
-                    .map(|(name, value)| (name.as_str(), value)),
-            )
-            .timeout(limit)
-            .cancel(running.cancel.clone());
-        if step.network {
-            command = command.network();
-        }
-        match &running.sink {
-            Some(sink) => command.sink(Arc::clone(sink)),
-            None => command,
-        }
-    }
-
-    /// Packages of a Python project go into an environment of the run's own, never into the machine's.
-    async fn add_python(
-        &mut self,
-        running: &Running,
-        programs: &mut Vec<Finished>,
-    ) -> Result<(), ProcessError> {
-        let environment = running.folder.join("python");
-        if self.python.is_some() {
-            return Ok(());
-        }
-        let made = Command::new(["python3", "-m", "venv", "--system-site-packages"])
-            .argument(&environment)
-            .timeout(INSTALL_LIMIT)
-            .cancel(running.cancel.clone())
-            .run()
-            .await;
-        let Ok(finished) = made else {
-            // The step itself will say that Python is not there.
-            return Ok(());
-        };
-        if finished.is_success() {
-            self.python = Some(environment.join("bin/python3"));
-        }
-        programs.push(finished);
-        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use quick_xml::{events::Event, reader::Reader};
+use agent_runtime::test_report::TestReport;
 use regex::Regex;
 
 /// Most names of failed tests that are kept.
@@ -34,68 +34,19 @@ impl Counts {
     }
 }
 
-/// Counts from a JUnit file: its test cases, not the numbers in its header. None when it is none.
-pub fn from_junit(content: &[u8]) -> Option<Counts> {
-    let mut reader = Reader::from_reader(content);
-    let mut counts = Counts::default();
-    let mut seen_root = false;
-    let mut case: Option<(String, Ended)> = None;
-    loop {
-        let event = reader.read_event().ok()?;
-        let (element, closed) = match &event {
-            Event::Start(element) => (element, false),
-            Event::Empty(element) => (element, true),
-            Event::End(element) if element.name().as_ref() == b"testcase" => {
-                add_case(&mut counts, case.take()?);
-                continue;
-            }
-            // An unfinished file is no report.
-            Event::Eof => return (seen_root && case.is_none()).then_some(counts),
-            _ => continue,
+impl From<TestReport> for Counts {
+    fn from(report: TestReport) -> Self {
+        let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let mut counts = Self {
+            passed: count(report.passed_count),
+            failed: count(report.failed_count),
+            skipped: count(report.skipped_count),
+            failures: Vec::new(),
         };
-        match element.name().as_ref() {
-            b"testsuite" | b"testsuites" => seen_root = true,
-            b"testcase" => {
-                let name = element.try_get_attribute("name").ok().flatten();
-                let name = name.map_or_else(String::new, |name| {
-                    String::from_utf8_lossy(&name.value).into_owned()
-                });
-                let new = (name, Ended::Passed);
-                if closed {
-                    add_case(&mut counts, new);
-                } else {
-                    case = Some(new);
-                }
-            }
-            b"failure" | b"error" => {
-                if let Some((_, ended)) = &mut case {
-                    *ended = Ended::Failed;
-                }
-            }
-            b"skipped" => {
-                if let Some((_, ended @ Ended::Passed)) = &mut case {
-                    *ended = Ended::Skipped;
-                }
-            }
-            _ => {}
+        for case in report.failures() {
+            remember(&mut counts, &case.name);
         }
-    }
-}
-
-enum Ended {
-    Passed,
-    Failed,
-    Skipped,
-}
-
-fn add_case(counts: &mut Counts, (name, ended): (String, Ended)) {
-    match ended {
-        Ended::Passed => counts.passed += 1,
-        Ended::Skipped => counts.skipped += 1,
-        Ended::Failed => {
-            counts.failed += 1;
-            remember(counts, &name);
-        }
+        counts
     }
 }
 
@@ -309,19 +260,6 @@ mod tests {
             counted("--- PASS: TestA (0.00s)\n    --- FAIL: TestB/sub (0.00s)\nFAIL\n"),
             (1, 1, 0, vec!["TestB/sub".to_owned()])
         );
-    }
-
-    #[test]
-    fn junit_cases_are_counted_one_by_one() {
-        let report = br#"<?xml version="1.0"?><testsuites tests="99"><testsuite name="s">
-            <testcase name="a"/><testcase name="b"><failure>no</failure></testcase>
-            <testcase name="c"><skipped/></testcase></testsuite></testsuites>"#;
-        let counts = from_junit(report).unwrap();
-        assert_eq!((counts.passed, counts.failed, counts.skipped), (1, 1, 1));
-        assert_eq!(counts.failures, ["b"]);
-        assert_eq!(from_junit(b""), None);
-        assert_eq!(from_junit(b"<html/>"), None);
-        assert_eq!(from_junit(&report[..120]), None);
     }
 
     #[test]
