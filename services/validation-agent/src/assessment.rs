@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     findings::Finding,
     gates::{GateResult, Measurements},
@@ -12,7 +14,7 @@ use crate::{
 };
 
 /// One run of an external tool.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolRecord {
     /// Program, such as `cargo`.
     pub tool: String,
@@ -67,6 +69,8 @@ pub struct Assessment {
     pub base: Option<String>,
     /// Every check, in the order they ran.
     pub checks: Vec<CheckOutcome>,
+    /// Every external tool that ran beside the checks: what installs dependencies.
+    pub other_runs: Vec<ToolRecord>,
     /// Every gate.
     pub gates: Vec<GateResult>,
     /// Everything that was measured.

@@ -2,6 +2,7 @@
 //! together with how the process ended. Knows no project, no process and no policy.
 
 pub mod cobertura;
+pub mod go_cover;
 pub mod go_json;
 pub mod junit;
 pub mod lcov;
@@ -12,6 +13,7 @@ mod text;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::verdict::Judgement;
@@ -43,7 +45,7 @@ pub enum ReportError {
 }
 
 /// How one test ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CaseStatus {
     /// Ran and held.
     Passed,
@@ -54,7 +56,7 @@ pub enum CaseStatus {
 }
 
 /// One test.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestCase {
     /// Suite, class, file or binary that it belongs to; may be empty.
     pub suite: String,
@@ -71,7 +73,7 @@ pub struct TestCase {
 }
 
 /// What a run said about its tests. Text output may count more than it names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestReport {
     /// Tests that ran and held.
     pub passed_count: u64,
@@ -117,8 +119,23 @@ pub enum Ending {
     Signalled(i32),
     /// Killed by us because its time was over.
     TimedOut(Duration),
-    /// It could not be started because it is not there.
+    /// It is not installed on this machine.
     NotFound(String),
+    /// The commit does not have the program or folder that the check names.
+    Absent(String),
+}
+
+impl Ending {
+    /// In words.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Exited(code) => format!("exited with {code}"),
+            Self::Signalled(signal) => format!("killed by signal {signal}"),
+            Self::TimedOut(limit) => format!("timed out after {}s", limit.as_secs_f64()),
+            Self::NotFound(program) => format!("`{program}` is not installed"),
+            Self::Absent(path) => format!("the commit has no `{path}`"),
+        }
+    }
 }
 
 /// Judges a test run by how it ended and what it reported: both must agree, the worse wins.
@@ -126,13 +143,10 @@ pub fn judge_tests(ending: &Ending, report: &Result<TestReport, ReportError>) ->
     let executed = report.as_ref().map_or(0, TestReport::executed_count);
     let failed = report.as_ref().map_or(0, |report| report.failed_count);
     match (ending, report) {
-        (Ending::NotFound(program), _) => {
-            Judgement::not_proven(format!("`{program}` is not installed"))
+        (Ending::NotFound(_), _) => Judgement::not_proven(ending.describe()),
+        (Ending::TimedOut(_) | Ending::Signalled(_) | Ending::Absent(_), _) => {
+            Judgement::failed(ending.describe())
         }
-        (Ending::TimedOut(limit), _) => {
-            Judgement::failed(format!("killed after its limit of {}s", limit.as_secs()))
-        }
-        (Ending::Signalled(signal), _) => Judgement::failed(format!("killed by signal {signal}")),
         (Ending::Exited(_), Ok(_)) if failed > 0 => {
             Judgement::failed(format!("{failed} of {executed} tests failed"))
         }
@@ -207,6 +221,11 @@ mod tests {
             (
                 Ending::TimedOut(Duration::from_secs(3)),
                 Ok(report(3, 0, 0)),
+                Verdict::Failed,
+            ),
+            (
+                Ending::Absent("./check".into()),
+                Err(ReportError::Missing),
                 Verdict::Failed,
             ),
             (

@@ -368,13 +368,33 @@ fn check_commands_name_their_files() {
     let read = |path: &str| match path {
         "Makefile" => Some("test:\n\t./tools/run.sh --fast\n".to_owned()),
         "tools/run.sh" => Some("python3 tools/check.py \"$@\"\n".to_owned()),
-        "tools/check.py" | "tests/test_a.py" | "src/app.py" | "tools/run.js" => Some(String::new()),
+        "tests/test_a.py" | "checks/tests/test_b.py" => {
+            Some("def test_a():\n    assert True\n".to_owned())
+        }
+        "checks/tests/__main__.py"
+        | "checks/tests/junit.py"
+        | "tools/check.py"
+        | "src/app.py"
+        | "tools/run.js" => Some(String::new()),
         "package.json" => Some(r#"{"scripts": {"test": "node tools/run.js"}}"#.to_owned()),
         _ => None,
     };
+    let files = [
+        "Makefile",
+        "tools/run.sh",
+        "tools/check.py",
+        "tests/test_a.py",
+        "src/app.py",
+        "package.json",
+        "tools/run.js",
+        "checks/tests/__main__.py",
+        "checks/tests/junit.py",
+        "checks/tests/test_b.py",
+    ];
     let named = |argv: &[&str]| {
         let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
-        files_named_by([argv.as_slice()], read)
+        let files = files.iter().map(|path| (*path).to_owned()).collect();
+        files_named_by([argv.as_slice()], &files, read)
             .into_iter()
             .collect::<Vec<_>>()
     };
@@ -386,4 +406,8 @@ fn check_commands_name_their_files() {
     assert_eq!(named(&["npm", "test"]), ["tools/run.js"]);
     assert_eq!(named(&["python3", "-m", "tools.check"]), ["tools/check.py"]);
     assert!(named(&["python3", "-m", "unittest", "tests/test_a.py"]).is_empty());
+    assert_eq!(
+        named(&["python3", "-m", "checks.tests"]),
+        ["checks/tests/__main__.py", "checks/tests/junit.py"]
+    );
 }

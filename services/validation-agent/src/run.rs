@@ -1,0 +1,428 @@
+//! Runs one command of the project in a checkout and collects what it said: output, tests, coverage. Judges
+//! nothing.
+
+mod recorder;
+mod report_file;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use agent_runtime::{
+    Reporter,
+    process::{self, Command, ProcessError},
+    project::{ConfinedPath, Language, PlannedCheck, Step},
+};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    assessment::ToolRecord,
+    coverage::Coverage,
+    instrument::{CoverageSource, OutputForm, TestSource, instrument},
+    reports::{
+        Ending, ReportError, TestReport, cobertura, go_cover, go_json, junit, lcov, node_text,
+        python_text, rust_text,
+    },
+    toolchain::{Tool, Toolchain},
+};
+
+use self::{recorder::Recorder, report_file::ReportPath};
+
+/// Limit of a step that installs dependencies and names none.
+const INSTALL_LIMIT: Duration = Duration::from_mins(10);
+
+/// Why a run says nothing about the change.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Somebody does not want it any more.
+    #[error("cancelled")]
+    Cancelled,
+    /// This machine.
+    #[error("running a check")]
+    Process(#[from] ProcessError),
+    /// A folder of ours.
+    #[error("making {path}")]
+    Folder {
+        /// Which one.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Run {
+    /// How it ended.
+    pub ending: Ending,
+    /// What it printed, both streams in the order they came.
+    pub output: String,
+    /// How it ran, for the record.
+    pub record: ToolRecord,
+    /// Its tests, if it is about tests.
+    pub tests: Option<Result<TestReport, ReportError>>,
+    /// Its coverage, if it measures any.
+    pub coverage: Option<Result<Coverage, ReportError>>,
+}
+
+/// A checkout with what tools find beside it: a home, a place for reports, packages installed for it.
+pub struct Workshop<'a> {
+    checkout: &'a Path,
+    home: PathBuf,
+    reports: PathBuf,
+    python: Option<PathBuf>,
+    environment: PathBuf,
+    toolchain: &'a Toolchain,
+    reporter: &'a Reporter,
+    cancel: &'a CancellationToken,
+}
+
+impl<'a> Workshop<'a> {
+    /// Everything beside the checkout goes into `folder`.
+    pub fn new(
+        checkout: &'a Path,
+        folder: &Path,
+        toolchain: &'a Toolchain,
+        reporter: &'a Reporter,
+        cancel: &'a CancellationToken,
+    ) -> Result<Self, RunError> {
+        let make = |name: &str| {
+            let path = folder.join(name);
+            match std::fs::create_dir_all(&path) {
+                Ok(()) => Ok(path),
+                Err(source) => Err(RunError::Folder { path, source }),
+            }
+        };
+        Ok(Self {
+            checkout,
+            home: make("home")?,
+            reports: make("reports")?,
+            python: None,
+            environment: folder.join("python"),
+            toolchain,
+            reporter,
+            cancel,
+        })
+    }
+
+    /// The tool that a command would run here.
+    pub async fn tool(&self, argv: &[String]) -> Option<Tool> {
+        self.toolchain.tool(argv, &self.home).await
+    }
+
+    /// Installs what the project depends on. `Err` in the answer: why it is not there.
+    pub async fn install(
+        &mut self,
+        steps: &[Step],
+    ) -> Result<Vec<(ToolRecord, Result<(), String>)>, RunError> {
+        let mut installed = Vec::new();
+        for step in steps {
+            if step.language == Some(Language::Python) && self.python.is_none() {
+                // Packages of a project never go into the machine's own Python.
+                let argv = ["python3", "-m", "venv", "--system-site-packages"]
+                    .map(ToOwned::to_owned)
+                    .to_vec();
+                let argv: Vec<String> = argv
+                    .into_iter()
+                    .chain([self.environment.display().to_string()])
+                    .collect();
+                let run = self.execute(argv, None, &[], INSTALL_LIMIT, false).await?;
+                if run.ending == Ending::Exited(0) {
+                    self.python = Some(self.environment.join("bin/python3"));
+                }
+            }
+            let environment = variables(step);
+            let limit = step.timeout.unwrap_or(INSTALL_LIMIT);
+            let argv = step.command.as_slice().to_vec();
+            let directory = step.directory.as_ref().map(ConfinedPath::as_str);
+            let run = self
+                .execute(argv, directory, &environment, limit, step.network)
+                .await?;
+            let outcome = if run.ending == Ending::Exited(0) {
+                Ok(())
+            } else {
+                Err(format!("`{}`: {}", step.command, run.ending.describe()))
+            };
+            installed.push((run.record, outcome));
+        }
+        Ok(installed)
+    }
+
+    /// Runs a check.
+    pub async fn check(&self, check: &PlannedCheck, limit: Duration) -> Result<Run, RunError> {
+        let node = self.toolchain.node(&self.home).await;
+        let instrumented = instrument(check, self.checkout, &self.reports, node);
+        let report_path = match &instrumented.tests {
+            Some(TestSource::Junit(path)) => {
+                Some(ReportPath::clear(path, self.checkout, &self.reports))
+            }
+            Some(TestSource::Output(_)) | None => None,
+        };
+        let coverage_path = instrumented
+            .coverage
+            .as_ref()
+            .map(|source| ReportPath::clear(source.path(), self.checkout, &self.reports));
+        let started = SystemTime::now();
+        let step = &check.step;
+        let directory = step.directory.as_ref().map(ConfinedPath::as_str);
+        let mut run = self
+            .execute(
+                instrumented.argv,
+                directory,
+                &variables(step),
+                limit,
+                step.network,
+            )
+            .await?;
+        run.tests = match (&instrumented.tests, report_path) {
+            (Some(TestSource::Junit(_)), Some(path)) => {
+                Some(path.read(started).and_then(|bytes| junit::parse(&bytes)))
+            }
+            (Some(TestSource::Output(form)), _) => Some(read_output(*form, &run)),
+            (Some(TestSource::Junit(_)) | None, _) => None,
+        };
+        run.coverage = match (&instrumented.coverage, coverage_path) {
+            (Some(source), Some(path)) => Some(
+                path.read(started)
+                    .and_then(|bytes| self.read_coverage(source, &bytes))
+                    .map(|coverage| coverage.relative_to(&self.checkout.display().to_string())),
+            ),
+            (Some(_) | None, _) => None,
+        };
+        Ok(run)
+    }
+
+    fn read_coverage(
+        &self,
+        source: &CoverageSource,
+        bytes: &[u8],
+    ) -> Result<Coverage, ReportError> {
+        match source {
+            CoverageSource::Lcov(_) => lcov::parse(bytes),
+            CoverageSource::Cobertura(_) => cobertura::parse(bytes),
+            CoverageSource::GoProfile(_) => {
+                let manifest =
+                    std::fs::read_to_string(self.checkout.join("go.mod")).unwrap_or_default();
+                let module = manifest
+                    .lines()
+                    .find_map(|line| line.strip_prefix("module "));
+                go_cover::parse(bytes, module.unwrap_or_default().trim())
+            }
+        }
+    }
+
+    async fn execute(
+        &self,
+        mut argv: Vec<String>,
+        directory: Option<&str>,
+        environment: &[(String, String)],
+        limit: Duration,
+        network: bool,
+    ) -> Result<Run, RunError> {
+        // `python3`, `pytest`, `ruff` and their like, as the project's dependencies installed them.
+        if let (Some(bin), Some(program)) = (
+            self.python.as_ref().and_then(|python| python.parent()),
+            argv.first_mut(),
+        ) && !program.contains('/')
+            && bin.join(&*program).exists()
+        {
+            *program = bin.join(&*program).display().to_string();
+        }
+        let tool = self.tool(&argv).await;
+        let recorder = Arc::new(Recorder::new(self.reporter.clone()));
+        let mut command = Command::new(argv.clone())
+            .directory(directory.map_or_else(
+                || self.checkout.to_owned(),
+                |directory| self.checkout.join(directory),
+            ))
+            .home(&self.home)
+            .environments(environment.iter().map(|(name, value)| (name, value)))
+            .timeout(limit)
+            .cancel(self.cancel.clone())
+            .capture_bytes(1)
+            .sink(recorder.clone());
+        if self.python.is_some() {
+            command = command.environment("VIRTUAL_ENV", &self.environment);
+        }
+        if network {
+            command = command.network();
+        }
+        let outcome = command.run().await;
+        let (ending, duration) = match outcome {
+            Ok(finished) => {
+                let ending = match finished.ending {
+                    process::Ending::Exited(code) => Ending::Exited(code),
+                    process::Ending::Signalled(signal) => Ending::Signalled(signal),
+                    process::Ending::TimedOut => Ending::TimedOut(limit),
+                    process::Ending::Cancelled => return Err(RunError::Cancelled),
+                };
+                (ending, finished.duration)
+            }
+            Err(error) => (not_run(error)?, Duration::ZERO),
+        };
+        let output = recorder.take();
+        let ending = match (missing_tool(&argv, &ending, &output), ending) {
+            (Some(tool), Ending::Exited(_)) => Ending::NotFound(tool),
+            (_, ending) => ending,
+        };
+        let record = ToolRecord {
+            tool: argv
+                .first()
+                .map(|program| program.rsplit('/').next().unwrap_or(program).to_owned())
+                .unwrap_or_default(),
+            version: tool.map(|tool| tool.version).unwrap_or_default(),
+            argv,
+            exit_code: match ending {
+                Ending::Exited(code) => Some(code),
+                Ending::Signalled(_)
+                | Ending::TimedOut(_)
+                | Ending::NotFound(_)
+                | Ending::Absent(_) => None,
+            },
+            ending: if matches!(ending, Ending::Exited(_)) {
+                String::new()
+            } else {
+                ending.describe()
+            },
+            duration,
+        };
+        Ok(Run {
+            ending,
+            output,
+            record,
+            tests: None,
+            coverage: None,
+        })
+    }
+}
+
+fn variables(step: &Step) -> Vec<(String, String)> {
+    step.environment
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.clone()))
+        .collect()
+}
+
+/// Why a program did not run; breaks of this machine stay errors.
+fn not_run(error: ProcessError) -> Result<Ending, ProcessError> {
+    match error {
+        ProcessError::ProgramNotFound { program } | ProcessError::NotExecutable { program, .. }
+            if program.contains('/') && !program.starts_with('/') =>
+        {
+            Ok(Ending::Absent(program))
+        }
+        ProcessError::ProgramNotFound { program }
+        | ProcessError::NotExecutable { program, .. }
+        | ProcessError::InterpreterNotFound { program, .. } => Ok(Ending::NotFound(program)),
+        ProcessError::DirectoryMissing { directory } => {
+            Ok(Ending::Absent(directory.display().to_string()))
+        }
+        ProcessError::EmptyArgv
+        | ProcessError::Home { .. }
+        | ProcessError::Start { .. }
+        | ProcessError::Abandoned { .. } => Err(error),
+    }
+}
+
+/// The tool that a runner did not find, as runners say it.
+fn missing_tool(argv: &[String], ending: &Ending, output: &str) -> Option<String> {
+    let Ending::Exited(code) = ending else {
+        return None;
+    };
+    if *code == 0 {
+        return None;
+    }
+    if let [_, flag, module, ..] = argv
+        && flag == "-m"
+        && output.contains(&format!("No module named {module}\n"))
+    {
+        return Some(format!("python module {module}"));
+    }
+    let lines = || output.lines().map(str::trim);
+    if let Some(component) = lines().find_map(|line| {
+        let rest = line.strip_prefix("error: '")?;
+        let (name, rest) = rest.split_once('\'')?;
+        rest.starts_with(" is not installed for the toolchain")
+            .then_some(name)
+    }) {
+        return Some(component.to_owned());
+    }
+    if let Some(verb) = lines().find_map(|line| line.strip_prefix("error: no such command: `")) {
+        return Some(format!("cargo {}", verb.trim_end_matches('`')));
+    }
+    if output.contains("npx canceled due to missing packages") {
+        return argv.get(2).cloned();
+    }
+    if *code == 127 {
+        let named = lines().find_map(|line| {
+            line.strip_suffix(": not found")
+                .or_else(|| line.strip_suffix(": command not found"))
+        });
+        return named.map(|line| line.rsplit(": ").next().unwrap_or(line).to_owned());
+    }
+    None
+}
+
+fn read_output(form: OutputForm, run: &Run) -> Result<TestReport, ReportError> {
+    let output = run.output.as_str();
+    match form {
+        OutputForm::Cargo => rust_text::parse(output),
+        OutputForm::GoJson => go_json::parse(output),
+        OutputForm::Python => python_text::parse(output),
+        OutputForm::Node => node_text::parse(output),
+        OutputForm::Any => {
+            let readers = [
+                rust_text::parse,
+                go_json::parse,
+                node_text::parse,
+                python_text::parse,
+            ];
+            readers
+                .into_iter()
+                .map(|read| read(output))
+                .find(|read| read != &Err(ReportError::Missing))
+                .unwrap_or(Err(ReportError::Missing))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ending, missing_tool};
+
+    #[test]
+    fn runners_that_miss_their_tool_are_told_from_failures() {
+        let argv = |line: &str| line.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
+        let missing = |command: &str, code, output: &str| {
+            missing_tool(&argv(command), &Ending::Exited(code), output)
+        };
+        assert!(
+            missing(
+                "python3 -m pytest",
+                1,
+                "/usr/bin/python3: No module named pytest\n"
+            )
+            .is_some()
+        );
+        assert!(
+            missing(
+                "cargo clippy",
+                1,
+                "error: 'cargo-clippy' is not installed for the toolchain 'x'.\n"
+            )
+            .is_some()
+        );
+        assert!(missing("cargo deny", 101, "error: no such command: `deny`\n").is_some());
+        assert_eq!(
+            missing("npm run build", 127, "sh: 1: tsc: not found\n").as_deref(),
+            Some("tsc")
+        );
+        assert!(missing("python3 -m pytest", 1, "E   No module named shop\n").is_none());
+        assert!(missing("npm run build", 1, "x: not found\n").is_none());
+        assert!(missing("python3 -m pytest", 0, "No module named pytest\n").is_none());
+    }
+}
