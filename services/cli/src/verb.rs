@@ -12,6 +12,7 @@ mod list;
 mod logs;
 mod pause;
 mod pipelines;
+mod project;
 mod resolve;
 mod resume;
 mod retry;
@@ -68,6 +69,8 @@ pub enum Verb {
     Artifacts(artifacts::ArtifactsArgs),
     /// List, show, create and delete pipelines.
     Pipelines(pipelines::PipelinesArgs),
+    /// Look at projects as the agents do.
+    Project(project::ProjectArgs),
     /// Say what is missing on this machine, and how to get it.
     Doctor(doctor::DoctorArgs),
     /// Print the completions of a shell.
@@ -102,6 +105,7 @@ pub async fn run(verb: Verb, surroundings: &Surroundings) -> Result<Exit, Error>
         Verb::Agents(args) => agents::run(args, surroundings).await,
         Verb::Artifacts(args) => artifacts::run(args, surroundings).await,
         Verb::Pipelines(args) => pipelines::run(args, surroundings).await,
+        Verb::Project(args) => project::run(&args, surroundings),
         Verb::Doctor(args) => doctor::run(args, surroundings).await,
         Verb::Completions(args) => completions::run(&args, surroundings),
     }

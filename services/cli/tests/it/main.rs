@@ -1,1 +1,17 @@
-//! The command against real servers.
+//! The command as people and scripts run it, against a scripted orchestrator: exit codes, JSON
+//! lines, broken connections, hostile answers, bad arguments.
+
+#![allow(
+    clippy::cast_possible_wrap,
+    clippy::default_trait_access,
+    reason = "stories have dozens of events, and their messages mostly nothing in them"
+)]
+
+mod command;
+mod decisions;
+mod follow;
+mod hostile;
+mod listing;
+mod local;
+mod scripted;
+mod submit;
