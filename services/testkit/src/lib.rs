@@ -7,3 +7,4 @@ pub mod fault_proxy;
 pub mod loopback;
 pub mod repository;
 pub mod requirement;
+pub mod scripted_agent;

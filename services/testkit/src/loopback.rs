@@ -1,16 +1,23 @@
 //! gRPC servers for tests: on a free loopback port, or in memory without any port. It knows nothing of what they serve.
 
+mod severable;
+
 use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use hyper_util::rt::TokioIo;
 use tokio::{io::DuplexStream, net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tokio_util::sync::CancellationToken;
+use tokio_stream::{
+    StreamExt,
+    wrappers::{ReceiverStream, TcpListenerStream},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{
     service::Routes,
     transport::{Channel, Endpoint, Server, Uri},
 };
+
+use self::severable::Severable;
 
 /// A server that does not end by then has a stuck call, which is what the test should say.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -21,12 +28,13 @@ const PIPE_BYTES: usize = 64 << 10;
 /// Connections that wait to be taken.
 const BACKLOG: usize = 8;
 
-/// A running server; dropping it ends it at once.
+/// A running server; dropping it breaks every connection, as a kill would.
 #[derive(Debug)]
 pub struct LoopbackServer {
     address: SocketAddr,
     stop: CancellationToken,
     serving: JoinSet<Result<(), tonic::transport::Error>>,
+    _sever: DropGuard,
 }
 
 impl LoopbackServer {
@@ -35,19 +43,21 @@ impl LoopbackServer {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
+        let sever = CancellationToken::new();
+        let severed = sever.clone();
+        let connections = TcpListenerStream::new(listener)
+            .map(move |stream| stream.map(|stream| Severable::new(stream, &severed)));
         let mut serving = JoinSet::new();
         serving.spawn(
             Server::builder()
                 .add_routes(routes)
-                .serve_with_incoming_shutdown(
-                    TcpListenerStream::new(listener),
-                    stop.clone().cancelled_owned(),
-                ),
+                .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned()),
         );
         Ok(Self {
             address,
             stop,
             serving,
+            _sever: sever.drop_guard(),
         })
     }
 
@@ -82,17 +92,22 @@ impl LoopbackServer {
 pub struct InMemoryServer {
     channel: Channel,
     _serving: JoinSet<Result<(), tonic::transport::Error>>,
+    _sever: DropGuard,
 }
 
 impl InMemoryServer {
     /// Serves, and connects to it. Must be called within a runtime.
     pub fn start(routes: Routes) -> Self {
         let (connecting, connections) = mpsc::channel::<io::Result<DuplexStream>>(BACKLOG);
+        let sever = CancellationToken::new();
+        let severed = sever.clone();
+        let connections = ReceiverStream::new(connections)
+            .map(move |stream| stream.map(|stream| Severable::new(stream, &severed)));
         let mut serving = JoinSet::new();
         serving.spawn(
             Server::builder()
                 .add_routes(routes)
-                .serve_with_incoming(ReceiverStream::new(connections)),
+                .serve_with_incoming(connections),
         );
         let connector = tower::service_fn(move |_: Uri| {
             let connecting = connecting.clone();
@@ -111,6 +126,7 @@ impl InMemoryServer {
         Self {
             channel,
             _serving: serving,
+            _sever: sever.drop_guard(),
         }
     }
 

@@ -76,16 +76,25 @@ impl Thing {
 /// # Panics
 ///
 /// When the thing is missing and was said to be obligatory.
-#[allow(
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a missing obligation fails the test, and a skipped test must be seen"
-)]
 pub fn is_met(thing: Thing) -> bool {
-    let Err(reason) = thing.missing() else {
+    let missing = thing.missing();
+    is_given(
+        missing.is_ok(),
+        thing.name(),
+        &missing.err().unwrap_or_default(),
+    )
+}
+
+/// The same for a need that the test looked for itself, such as a privilege.
+///
+/// # Panics
+///
+/// When it is not given and was said to be obligatory.
+#[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
+pub fn is_given(given: bool, name: &str, reason: &str) -> bool {
+    if given {
         return true;
-    };
-    let name = thing.name();
+    }
     let obligatory = ["ALL", name]
         .iter()
         .any(|end| env::var_os(format!("AGENTIC_REQUIRE_{end}")).is_some());

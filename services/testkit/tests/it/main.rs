@@ -10,3 +10,4 @@
 mod database;
 mod embedded_postgres;
 mod loopback;
+mod scripted_agent;
