@@ -9,6 +9,12 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod checks;
+mod conflicts;
 mod differential;
 mod histories;
+mod merges;
+mod publishing;
+mod requests;
+mod serving;
 mod world;
