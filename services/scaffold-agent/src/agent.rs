@@ -13,13 +13,17 @@ use contracts::{
 };
 
 use crate::{
-    brief::Brief,
-    config::Settings,
-    generator::{self, Draft, Generator, Order, Stop, template::TemplateGenerator},
+    brief::{Action, Brief},
+    config::{CASSETTE, Settings, TEMPLATE},
+    generator::{
+        self, Draft, Generator, Order, Stop, model::ModelGenerator, template::TemplateGenerator,
+    },
     ground::{Ground, Site},
+    judge::{self, Touch},
+    model::Model,
     publication::{self, Published},
     source::Source,
-    template::{Catalog, CatalogError},
+    template::Catalog,
     wire,
 };
 
@@ -35,20 +39,6 @@ pub struct ScaffoldAgent {
 /// Why the agent cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The templates.
-    #[error("templates")]
-    Templates(#[from] CatalogError),
-    /// The default template is not there.
-    #[error("default template")]
-    DefaultTemplate(#[from] crate::template::UnknownTemplate),
-    /// The default generator is not there.
-    #[error("there is no generator {asked:?}; there are {}", .known.join(", "))]
-    DefaultGenerator {
-        /// What was asked for.
-        asked: String,
-        /// What there is.
-        known: Vec<String>,
-    },
     /// The folder for repositories.
     #[error("folder for repositories {folder}")]
     Repositories {
@@ -68,33 +58,32 @@ pub(crate) struct Work {
     pub(crate) backend: &'static str,
     /// `None`: nothing was published.
     pub(crate) published: Option<Published>,
+    /// What of it touches its own judge.
+    pub(crate) touches: Vec<Touch>,
 }
 
 impl ScaffoldAgent {
     /// An agent with its templates and generators.
-    pub fn new(settings: &Settings) -> Result<Self, SetupError> {
-        let catalog = Arc::new(Catalog::load(settings.templates.as_deref())?);
-        catalog.get(&settings.default_template)?;
-        let root = &settings.repositories;
-        std::fs::create_dir_all(root).map_err(|source| SetupError::Repositories {
+    pub fn new(settings: Settings) -> Result<Self, SetupError> {
+        let root = settings.repositories;
+        std::fs::create_dir_all(&root).map_err(|source| SetupError::Repositories {
             folder: root.clone(),
             source,
         })?;
-        let template = TemplateGenerator::new(catalog.clone(), &settings.default_template);
+        let template = TemplateGenerator::new(settings.catalog.clone(), &settings.default_template);
         let mut generators: BTreeMap<&'static str, Box<dyn Generator>> = BTreeMap::new();
-        generators.insert(template.backend(), Box::new(template));
-        if !generators.contains_key(settings.default_generator.as_str()) {
-            return Err(SetupError::DefaultGenerator {
-                asked: settings.default_generator.clone(),
-                known: generators.keys().map(ToString::to_string).collect(),
-            });
+        generators.insert(TEMPLATE, Box::new(template));
+        if let Some(cassette) = settings.cassette {
+            let open = move || Box::new(cassette.player()) as Box<dyn Model>;
+            let generator = ModelGenerator::new(CASSETTE, Box::new(open));
+            generators.insert(CASSETTE, Box::new(generator));
         }
         Ok(Self {
-            cache: RepositoryCache::new(settings.cache.clone()),
-            root: root.clone(),
-            catalog,
+            cache: RepositoryCache::new(settings.cache),
+            root,
+            catalog: settings.catalog,
             generators,
-            default_generator: settings.default_generator.clone(),
+            default_generator: settings.default_generator,
         })
     }
 
@@ -155,15 +144,23 @@ impl ScaffoldAgent {
         } else {
             None
         };
+        let touches = match &published {
+            Some(published) if !generator.is_repeatable() => {
+                let is_new = brief.action == Action::Generate;
+                judge::touches(&source, &published.source, &published.changed, is_new).await?
+            }
+            _ => Vec::new(),
+        };
         reporter.progress(100.0, "done", draft.summary.clone());
-        let backend = generator.backend();
-        Ok(wire::result(Work {
+        let work = Work {
             brief,
             ground,
             draft,
-            backend,
+            backend: generator.backend(),
             published,
-        }))
+            touches,
+        };
+        Ok(wire::result(work, &context.decisions))
     }
 
     fn generator(&self, asked: Option<&str>) -> Result<&dyn Generator, Error> {

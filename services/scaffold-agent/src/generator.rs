@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::{brief::Brief, source::Source};
 
+pub mod model;
 pub mod template;
 
 /// Turns a brief into a change.
@@ -20,7 +21,7 @@ pub trait Generator: Send + Sync {
     /// Refuses a brief that it can see is wrong, before anything is made for it.
     fn check(&self, brief: &Brief) -> Result<(), Error>;
 
-    /// Whether the same order always gives the same draft.
+    /// Whether the same order always gives the same draft. What does not is looked at for what judges it.
     fn is_repeatable(&self) -> bool;
 
     /// Drafts the change.
@@ -146,6 +147,9 @@ pub enum Error {
     /// The repository could not be read.
     #[error("cannot read the repository")]
     Repository(#[from] repository::Error),
+    /// The model could not be asked.
+    #[error("cannot ask the model")]
+    Model(#[source] Box<crate::model::Error>),
     /// Nobody wants the draft any more.
     #[error("the task was cancelled")]
     Cancelled,

@@ -12,6 +12,8 @@ pub mod brief;
 pub mod config;
 pub mod generator;
 pub mod ground;
+pub mod judge;
+pub mod model;
 pub mod publication;
 pub mod source;
 pub mod template;
@@ -38,7 +40,7 @@ pub async fn serve(
     bound: Option<oneshot::Sender<SocketAddr>>,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let agent = Arc::new(ScaffoldAgent::new(&config.scaffold)?);
+    let agent = Arc::new(ScaffoldAgent::new(config.scaffold)?);
     let wrap =
         |service| ScaffoldServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES);
     serve::serve(agent, config.agent, wrap, bound, shutdown).await?;

@@ -31,6 +31,10 @@ pub struct Published {
     pub project_is_app: Option<bool>,
     /// What this task changed.
     pub written: Written,
+    /// Its files.
+    pub source: Source,
+    /// The paths that this task changed.
+    pub changed: Vec<ChangedPath>,
 }
 
 /// What a task changed.
@@ -141,6 +145,8 @@ pub async fn describe(ground: &Ground, commit: CommitId) -> Result<Published, Er
         tree: repository.commit_summary(commit).await?.tree.to_string(),
         project_is_app,
         written: written(&source, &changed).await?,
+        source,
+        changed,
     })
 }
 
@@ -182,7 +188,7 @@ async fn written(source: &Source, changed: &[ChangedPath]) -> Result<Written, Er
 }
 
 /// What a file is for, as its place tells.
-fn kind_of(path: &str) -> &'static str {
+pub fn kind_of(path: &str) -> &'static str {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
     let end = name.rsplit_once('.').map_or("", |(_, end)| end);
     let stem = name.split('.').next().unwrap_or(name);

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use super::{Draft, Error, Generator, Order, Stop};
 use crate::{
     brief::{Action, Brief},
+    config::TEMPLATE,
     source::Source,
     template::{Catalog, RenderedFile, Template, Value},
 };
@@ -77,7 +78,7 @@ impl TemplateGenerator {
 
 impl Generator for TemplateGenerator {
     fn backend(&self) -> &'static str {
-        "template"
+        TEMPLATE
     }
 
     fn check(&self, brief: &Brief) -> Result<(), Error> {

@@ -9,6 +9,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod models;
 mod projects;
 mod serving;
 mod tasks;

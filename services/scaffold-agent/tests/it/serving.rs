@@ -13,6 +13,7 @@ use contracts::{
 };
 use futures::StreamExt as _;
 use scaffold_agent::{Config, ServeError, config::Cli};
+use service_runtime::config::ConfigError;
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,10 @@ pub struct Serving {
 
 /// The settings of an agent in this folder.
 pub fn config(data: &TempDir, more: &[&str]) -> Config {
+    try_config(data, more).unwrap()
+}
+
+pub fn try_config(data: &TempDir, more: &[&str]) -> Result<Config, ConfigError> {
     let folder = data.path().to_str().unwrap();
     let mut line = vec![
         "scaffold-agent",
@@ -39,7 +44,7 @@ pub fn config(data: &TempDir, more: &[&str]) -> Config {
     ];
     line.extend(more);
     let cli = Cli::try_parse_from(line).unwrap();
-    Config::new(cli.agent, cli.scaffold).unwrap()
+    Config::new(cli.agent, cli.scaffold)
 }
 
 impl Serving {

@@ -11,7 +11,7 @@ use contracts::{
 use scaffold_agent::ScaffoldAgent;
 use testkit::repository::{Commit, Repository, isolated_git};
 
-use crate::serving::{Serving, WORKFLOW, config, context, progress};
+use crate::serving::{Serving, WORKFLOW, config, context, progress, try_config};
 
 fn branch() -> String {
     format!("agentic/{WORKFLOW}")
@@ -511,7 +511,7 @@ async fn a_template_of_the_users_own_is_used_and_published() {
 
     let data = tempfile::tempdir().unwrap();
     let config = config(&data, &["--templates", folder]);
-    let capabilities = ScaffoldAgent::new(&config.scaffold)
+    let capabilities = ScaffoldAgent::new(config.scaffold)
         .unwrap()
         .capabilities()
         .await;
@@ -530,16 +530,37 @@ async fn a_template_of_the_users_own_is_used_and_published() {
     }
 }
 
-#[tokio::test]
-async fn wrong_settings_refuse_to_start() {
+#[test]
+fn wrong_settings_are_refused_in_one_sentence() {
     let data = tempfile::tempdir().unwrap();
+    let templates = tempfile::tempdir().unwrap();
+    let own = templates.path().join("own");
+    fs::create_dir_all(own.join("files")).unwrap();
+    fs::write(own.join("files/a"), "").unwrap();
+    fs::write(
+        own.join("template.yaml"),
+        "version: 1\ndescription: x\nparamters: {}\n",
+    )
+    .unwrap();
     for (more, why) in [
-        (&["--template", "pyhton-http"][..], "python-http"),
-        (&["--generator", "magic"], "magic"),
+        (
+            &["--template", "pyhton-http"][..],
+            "did you mean python-http?",
+        ),
+        (&["--generator", "magic"], "there are template"),
+        (&["--generator", "cassette"], "needs --cassette"),
+        (
+            &["--cassette", data.path().to_str().unwrap()],
+            "has no recording",
+        ),
         (&["--templates", "/no/such/folder"], "/no/such/folder"),
+        (
+            &["--templates", templates.path().to_str().unwrap()],
+            "paramters",
+        ),
     ] {
-        let config = config(&data, more);
-        let error = ScaffoldAgent::new(&config.scaffold).err().expect(why);
-        assert!(format!("{:#}", anyhow::Error::from(error)).contains(why));
+        let error = try_config(&data, more).expect_err(why).to_string();
+        assert!(error.contains(why), "{why}: {error}");
+        assert!(error.starts_with(more[0]), "{error}");
     }
 }
