@@ -98,3 +98,15 @@ pub struct Account {
     /// Files kept of what failed, relative to the app's folder.
     pub forensics: Vec<String>,
 }
+
+/// The worst of the verdicts: what is failed outweighs what is not proven.
+pub fn worst(prerequisites: &[Prerequisite]) -> Verdict {
+    let has = |verdict| prerequisites.iter().any(|found| found.verdict == verdict);
+    if has(Verdict::Failed) {
+        Verdict::Failed
+    } else if has(Verdict::NotProven) {
+        Verdict::NotProven
+    } else {
+        Verdict::Passed
+    }
+}

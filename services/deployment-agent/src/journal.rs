@@ -30,8 +30,13 @@ pub enum Note {
     },
     /// A step ended.
     Ended(Step),
-    /// Output of a program that prepares the revision.
-    Output(String),
+    /// A line of a program that prepares the revision.
+    Output {
+        /// It came from standard error.
+        is_error: bool,
+        /// The line.
+        text: String,
+    },
 }
 
 /// A step that has not ended yet.
@@ -76,9 +81,9 @@ impl Journal {
         self.tell(Note::Event(message)).await;
     }
 
-    /// Passes on a line of a program's output.
-    pub async fn output(&mut self, line: impl Into<String>) {
-        self.tell(Note::Output(line.into())).await;
+    /// Where notes go, for programs that print while the journal is in use elsewhere.
+    pub fn watcher(&self) -> Option<mpsc::Sender<Note>> {
+        self.watcher.clone()
     }
 
     /// Writes down that a step began.

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// A lower-case letter followed by at most 62 letters, digits or `-`.
+/// A lower-case letter followed by at most 62 letters, digits, `-` or `_`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
 /// The text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a lower-case letter followed by at most 62 letters, digits or '-'")]
+#[error("{0:?} is not a lower-case letter followed by at most 62 letters, digits, '-' or '_'")]
 pub struct Invalid(String);
 
 impl Name {
@@ -18,7 +18,8 @@ impl Name {
         let first = characters
             .next()
             .is_some_and(|first| first.is_ascii_lowercase());
-        let rest = characters.all(|character| matches!(character, 'a'..='z' | '0'..='9' | '-'));
+        let rest =
+            characters.all(|character| matches!(character, 'a'..='z' | '0'..='9' | '-' | '_'));
         if first && rest && text.len() <= 63 {
             Ok(Self(text.to_owned()))
         } else {

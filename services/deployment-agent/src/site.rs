@@ -24,7 +24,10 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
-    deploy::Order, health::HealthAccount, recover::take_marks, releases::Source,
+    deploy::Order,
+    health::HealthAccount,
+    recover::take_marks,
+    releases::{CHECKOUT_FOLDER, Source},
     rollback::RollbackOrder,
 };
 use crate::{
@@ -75,7 +78,9 @@ pub struct Site {
     router: Arc<Router>,
     /// Copy of the ledger's port for whoever cannot wait for the state. Zero: none.
     port: AtomicU16,
-    state: tokio::sync::Mutex<State>,
+    state: Arc<tokio::sync::Mutex<State>>,
+    /// The agent stops: nothing is brought up any more.
+    stop: CancellationToken,
 }
 
 /// What an operation holds while it works.
@@ -113,12 +118,13 @@ impl Site {
         let router = Arc::new(Router::new(settings.router_limits.clone()));
         Ok(Self {
             port: AtomicU16::new(ledger.port.unwrap_or_default()),
-            state: tokio::sync::Mutex::new(State {
+            state: Arc::new(tokio::sync::Mutex::new(State {
                 ledger,
                 live: None,
                 address: None,
                 over: false,
-            }),
+            })),
+            stop: CancellationToken::new(),
             environment,
             app,
             folder,
@@ -167,6 +173,7 @@ impl Site {
 
     /// Stops what is live after its requests. The ledger keeps it, and the next start brings it back.
     pub async fn shutdown(&self) {
+        self.stop.cancel();
         let mut state = self.state.lock().await;
         state.over = true;
         self.router.set_vacant_reason("the agent is shutting down");
@@ -208,7 +215,7 @@ impl Site {
             environment: self.environment.to_string(),
             app: self.app.to_string(),
             revision,
-            folder: releases::folder(&self.folder, revision, &spec),
+            folder: releases::folder(&self.folder, revision, &spec).join(releases::CHECKOUT_FOLDER),
             spec: Arc::new(spec),
             logs: self.folder.join("logs"),
             marks: self.folder.join(recover::MARKS_FOLDER),

@@ -123,9 +123,9 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// Ends what an earlier agent left running, closes the books on deployments that it did not
-    /// finish, and brings back what was live. A ledger that cannot be read keeps its own app down
-    /// and is told in the log; the others come up.
+    /// Ends what an earlier agent left running, and begins to close the books on deployments that
+    /// it did not finish and to bring back what was live. A ledger that cannot be read keeps its
+    /// own app down and is told in the log; the others come up.
     pub async fn open(settings: Settings, targets: Targets, claim: Claim) -> Result<Self, Error> {
         let sites = Self {
             settings: Arc::new(settings),
@@ -144,18 +144,14 @@ impl Sites {
         if ended > 0 {
             tracing::info!(count = ended, "ended what an earlier agent left running");
         }
-        let mut recovering = tokio::task::JoinSet::new();
         for (environment, app, _) in recorded {
             match sites.site(&environment, &app).await {
-                Ok(site) => {
-                    recovering.spawn(async move { site.recover().await });
-                }
+                Ok(site) => site.recover(),
                 Err(error) => {
                     tracing::error!(%environment, %app, %error, "an app cannot be brought back");
                 }
             }
         }
-        while recovering.join_next().await.is_some() {}
         Ok(sites)
     }
 
@@ -178,6 +174,12 @@ impl Sites {
         let site = Arc::new(site);
         // Somebody may have opened it meanwhile; the first one stays.
         Ok(Arc::clone(lock(&self.known).entry(key).or_insert(site)))
+    }
+
+    /// Waits until every app that was live is back, or known not to come back.
+    pub async fn settled(&self) {
+        let sites: Vec<_> = lock(&self.known).values().cloned().collect();
+        futures::future::join_all(sites.iter().map(|site| site.settled())).await;
     }
 
     /// Ports that other apps have.

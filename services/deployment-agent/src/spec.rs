@@ -131,6 +131,9 @@ pub struct Spec {
     pub secrets: Vec<String>,
     /// When it is ready.
     pub ready: Ready,
+    /// What it must answer once it is ready, before it gets traffic.
+    #[serde(default)]
+    pub smoke: Vec<HttpCheck>,
     /// Time in which it must be ready.
     pub ready_within: Duration,
     /// How its health is watched.

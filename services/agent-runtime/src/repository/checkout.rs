@@ -93,6 +93,17 @@ impl Checkout {
         self.report.byte_count
     }
 
+    /// Moves the folder to `place`, where it stays. `place` must not exist, and be on the same file system as the
+    /// folder that the checkout was made in.
+    pub fn keep(mut self, place: &Path) -> Result<(), Error> {
+        fs::rename(&self.path, place).map_err(Error::io("create", place))?;
+        if let Some(folder) = self.folder.take() {
+            // Nothing is left to remove.
+            let _ = folder.keep();
+        }
+        Ok(())
+    }
+
     /// The place of `path` in the folder, if following it does not lead out of the folder.
     pub fn resolve(&self, path: &TreePath) -> Result<PathBuf, Error> {
         let mut at = self.path.clone();

@@ -10,7 +10,7 @@ use super::{
     restore::{Restored, Undo},
 };
 use crate::{
-    account::{Account, Prerequisite, RollbackAccount},
+    account::{Account, Prerequisite, RollbackAccount, worst},
     fleet::Fleet,
     journal::Journal,
     ledger::{Begin, RevisionState},
@@ -397,18 +397,6 @@ fn conclude(account: &mut Account, site: &Site, number: u64, ended: Ended) {
             }
             account.forensics = restored.forensics;
         }
-    }
-}
-
-/// The worst of the verdicts: what is failed outweighs what is not proven.
-fn worst(prerequisites: &[Prerequisite]) -> Verdict {
-    let has = |verdict| prerequisites.iter().any(|found| found.verdict == verdict);
-    if has(Verdict::Failed) {
-        Verdict::Failed
-    } else if has(Verdict::NotProven) {
-        Verdict::NotProven
-    } else {
-        Verdict::Passed
     }
 }
 

@@ -1,7 +1,9 @@
 //! After a start: closes the books on deployments that an earlier agent did not finish, and brings
 //! what was live back on the port it had.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use tokio::sync::OwnedMutexGuard;
 
 use super::{Site, State, releases};
 use crate::{fleet::Fleet, ledger::RevisionState, router, target::Mark};
@@ -30,9 +32,24 @@ pub fn take_marks(site: &Path) -> Vec<Mark> {
 }
 
 impl Site {
-    /// Brings back what was live. What cannot be brought back is told to clients and in the log.
-    pub async fn recover(&self) {
-        let mut state = self.state.lock().await;
+    /// Brings back what was live, in the background: whoever wants to deploy waits for it. What
+    /// cannot be brought back is told to clients and in the log. Must be the first thing that
+    /// happens to the app.
+    pub fn recover(self: &Arc<Self>) {
+        let Ok(state) = Arc::clone(&self.state).try_lock_owned() else {
+            return;
+        };
+        let site = Arc::clone(self);
+        self.tracker
+            .spawn(async move { site.recover_with(state).await });
+    }
+
+    /// Waits until what was live is back, or known not to come back.
+    pub async fn settled(&self) {
+        drop(self.state.lock().await);
+    }
+
+    async fn recover_with(&self, mut state: OwnedMutexGuard<State>) {
         let interrupted = state.ledger.interrupted();
         for number in &interrupted {
             state.ledger.given_up(
@@ -73,7 +90,11 @@ impl Site {
         self.router.set_shares(&[(number, 1)]);
         self.router
             .set_vacant_reason(format!("revision {number} is being started"));
-        let completed = fleet.complete(&self.tracker).await;
+        let completed = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err("the agent is shutting down".to_owned()),
+            completed = fleet.complete(&self.tracker) => completed,
+        };
         // Supervision goes on starting what is not ready yet, within its limits.
         state.live = Some(fleet);
         completed.map_err(|problem| format!("revision {number} does not come back: {problem}"))

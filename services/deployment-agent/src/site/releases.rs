@@ -11,8 +11,9 @@ use crate::{journal::Journal, ledger::Ledger, site::Bounds, spec::Spec, strategy
 
 /// Where the code of a revision comes from.
 pub trait Source: Send + Sync {
-    /// Fills an empty folder with what the revision runs from, runs what the project declares to
-    /// prepare it, and completes the spec with what only that shows (an image that was built).
+    /// Puts what the revision runs from into `checkout` of an empty folder, runs what the project
+    /// declares to prepare it, and completes the spec with what only that shows (an image that was
+    /// built). Returns what was done, in one sentence.
     fn prepare<'a>(
         &'a self,
         folder: &'a Path,
@@ -21,6 +22,9 @@ pub trait Source: Send + Sync {
         bounds: &'a Bounds,
     ) -> BoxFuture<'a, Result<String, Failure>>;
 }
+
+/// Folder of the code in the folder of a revision; beside it is what was installed for it.
+pub const CHECKOUT_FOLDER: &str = "checkout";
 
 /// The folder of a revision.
 pub(super) fn folder(site: &Path, revision: u64, spec: &Spec) -> PathBuf {

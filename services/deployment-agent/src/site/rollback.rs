@@ -196,6 +196,28 @@ impl Site {
         Ok(change.new)
     }
 
+    /// A person answers for the revision that was left with the traffic: from now on it counts as
+    /// verified. None: no such revision waits.
+    pub async fn keep_held(
+        &self,
+        reason: &str,
+        bounds: &Bounds,
+    ) -> Result<Option<(u64, String)>, Error> {
+        let mut state = self.turn(bounds).await?;
+        let held = state
+            .ledger
+            .live()
+            .filter(|live| live.state == RevisionState::Failed);
+        let Some(number) = held.map(|held| held.number) else {
+            return Ok(None);
+        };
+        state.ledger.verified(number);
+        state.ledger.save().await?;
+        tracing::info!(app = %self.app, revision = number, %reason, "kept on a person's word");
+        let endpoint = state.address.map(|address| self.endpoint(address.port()));
+        Ok(Some((number, endpoint.unwrap_or_default())))
+    }
+
     fn fleet_of(&self, state: &State, number: u64, spec: &Spec) -> Result<Fleet, String> {
         if !releases::is_kept(&self.folder, &state.ledger, number) {
             return Err(format!("the release of revision {number} is gone"));

@@ -63,7 +63,9 @@ pub(super) async fn until_ready(
         }
         // While it starts, failures are expected: only successes and the deadline decide.
         if streak.health(&spec.probe) == Health::Healthy {
-            return Ok(address);
+            return smoke(spec, address, deadline, status)
+                .await
+                .map(|()| address);
         }
         if Instant::now() + wait >= deadline {
             return Err(never_ready(spec, last.as_ref()));
@@ -71,6 +73,38 @@ pub(super) async fn until_ready(
         tokio::time::sleep(wait).await;
         wait = (wait * 3 / 2).min(spec.probe.interval);
     }
+}
+
+/// Asks what the project says that it answers. A few failures are forgiven, as anywhere else.
+async fn smoke(
+    spec: &Spec,
+    address: SocketAddr,
+    deadline: Instant,
+    status: &watch::Sender<Status>,
+) -> Result<(), String> {
+    for check in &spec.smoke {
+        let mut failures = 0;
+        loop {
+            let look = probe::http(address, check, spec.probe.timeout, None);
+            let Ok(seen) = tokio::time::timeout_at(deadline, look).await else {
+                return Err(never_ready(spec, None));
+            };
+            let (outcome, sentence) = (seen.outcome, seen.sentence());
+            status.send_modify(|status| status.note(seen));
+            match outcome {
+                Outcome::Pass => break,
+                Outcome::Fail => failures += 1,
+                Outcome::NoData => {}
+            }
+            if failures >= spec.probe.failures.max(1) {
+                return Err(format!(
+                    "it is ready, but does not answer as declared: {sentence}"
+                ));
+            }
+            tokio::time::sleep_until(deadline.min(Instant::now() + spec.probe.interval)).await;
+        }
+    }
+    Ok(())
 }
 
 fn never_ready(spec: &Spec, last: Option<&Observation>) -> String {

@@ -100,7 +100,11 @@ impl Source for Files {
         _bounds: &'a Bounds,
     ) -> BoxFuture<'a, Result<String, Failure>> {
         Box::pin(async move {
-            tokio::fs::write(folder.join("app.py"), APP).await.unwrap();
+            let checkout = folder.join("checkout");
+            tokio::fs::create_dir_all(&checkout).await.unwrap();
+            tokio::fs::write(checkout.join("app.py"), APP)
+                .await
+                .unwrap();
             Ok("the app was written".to_owned())
         })
     }
@@ -141,6 +145,7 @@ pub fn spec(version: &str, vice: &str) -> Spec {
             status: 200,
             contains: None,
         }),
+        smoke: Vec::new(),
         ready_within: Duration::from_secs(20),
         probe: ProbeRule {
             interval: Duration::from_millis(100),

@@ -24,6 +24,7 @@ async fn after_a_clean_stop_the_app_comes_back_on_its_port() {
     assert_eq!(processes_with(&owner), Vec::<i32>::new());
     drop(sites);
     let sites = open(folder.path()).await;
+    sites.settled().await;
     assert_eq!(get(address, "/").await, (200, "1".to_owned()));
     sites.shutdown(Duration::from_secs(30)).await;
 }
