@@ -44,8 +44,8 @@ pub struct Input {
     pub ended: Option<(String, &'static str, String)>,
     /// The answer that goes with `DecisionResolved`.
     pub decided: Option<DecisionFacts>,
-    /// A question about the requirements, asked with the first step.
-    pub asked: Option<clarifications::Change>,
+    /// The question that goes with `ClarificationAsked`.
+    pub asked: Option<clarifications::StoredClarification>,
     /// The answer that goes with `ClarificationAnswered`: question and answer.
     pub answered: Option<(ClarificationId, String, String)>,
     /// Progress of a running stage: stage, progress, sequence of its event.
@@ -208,37 +208,14 @@ impl<'a> Step<'a> {
             let payload = record::artifact(artifact);
             self.push(stage, payload);
         }
-        let asked = match &input.asked {
-            Some(clarifications::Change::Ask(asked)) => self.ask_at_intake(asked)?,
-            Some(clarifications::Change::Answer { .. }) | None => Vec::new(),
-        };
+        if let Some(asked) = input.asked {
+            self.question = Some(asked.question.clone());
+            self.clarifications.push(clarifications::Change::Ask(asked));
+        }
         if let Some(event) = input.event {
             self.tell(&event)?;
         }
-        for event in asked {
-            if let Some(payload) = event.payload {
-                self.push(event.stage, payload);
-            }
-        }
         Ok(())
-    }
-
-    // Known to the plan before it starts anything, so that nothing starts; in the log, the creation
-    // comes first.
-    fn ask_at_intake(
-        &mut self,
-        asked: &clarifications::StoredClarification,
-    ) -> Result<Vec<WorkflowEvent>, Rejected> {
-        self.question = Some(asked.question.clone());
-        self.clarifications
-            .push(clarifications::Change::Ask(asked.clone()));
-        self.tell(&Event::ClarificationAsked {
-            stage: None,
-            epoch: None,
-            clarification_id: asked.clarification_id,
-        })?;
-        self.next.last_sequence = 0;
-        Ok(std::mem::take(&mut self.events))
     }
 
     // Tells the plan, and does what it commands.

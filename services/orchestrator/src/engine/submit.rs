@@ -23,7 +23,7 @@ use super::{Engine, EngineError};
 use crate::plan::event::Event;
 use crate::plan::pipeline::Pipeline;
 use crate::plan::state::State;
-use crate::store::clarifications::{Change, StoredClarification};
+use crate::store::clarifications::StoredClarification;
 use crate::store::requests::{self, RequestRow};
 
 /// Environment that workflows deploy to when they name none.
@@ -330,9 +330,18 @@ impl Engine {
             subject: workflow.id().to_string(),
             create_time: self.clock().now(),
         });
+        let asked = self.question(workflow);
+        let event = match &asked {
+            None => Event::Submitted,
+            Some(asked) => Event::ClarificationAsked {
+                stage: None,
+                epoch: None,
+                clarification_id: asked.clarification_id,
+            },
+        };
         Input {
-            event: Some(Event::Submitted),
-            asked: self.question(workflow),
+            event: Some(event),
+            asked,
             actor,
             request,
             ..Input::default()
@@ -340,7 +349,7 @@ impl Engine {
     }
 
     // Work without requirements is asked about before anything starts.
-    fn question(&self, workflow: &Workflow) -> Option<Change> {
+    fn question(&self, workflow: &Workflow) -> Option<StoredClarification> {
         let request = &workflow.submission.request;
         let named = request.parameters.values().any(|task| {
             matches!(&task.task, Some(wire::stage_task::Task::Scaffold(task)) if !task.requirements.is_empty())
@@ -357,7 +366,7 @@ impl Engine {
             return None;
         }
         let now = self.clock().now();
-        Some(Change::Ask(StoredClarification {
+        Some(StoredClarification {
             clarification_id: ClarificationId::new(),
             namespace: workflow.submission.namespace.clone(),
             workflow_id: workflow.id(),
@@ -371,7 +380,7 @@ impl Engine {
             answer_time: None,
             answer: String::new(),
             actor: String::new(),
-        }))
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use super::state::{StageState, TaskKind, Verdict, WorkflowState};
 /// Something that happened to a workflow.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The workflow was taken in. Always the first.
+    /// The workflow was taken in. The first, unless it is taken in with a question about it.
     Submitted,
     /// An agent got the right to run the stage's task. The epoch is newer than all before it.
     LeaseGranted {
@@ -95,7 +95,7 @@ pub enum Event {
         /// Who, for reasons shown to people.
         actor: String,
     },
-    /// Somebody is asked about the requirements.
+    /// Somebody is asked about the requirements. As the first event: the workflow is taken in.
     ClarificationAsked {
         /// Stage that waits for it. `None`: asked at intake, nothing starts before the answer.
         stage: Option<String>,

@@ -53,6 +53,16 @@ impl<'a> Step<'a> {
         if let Event::Submitted = event {
             return self.submit();
         }
+        if let Event::ClarificationAsked {
+            stage: None,
+            epoch: None,
+            ..
+        } = event
+            && !self.state.submitted
+        {
+            // Asked at intake: taken in, and nothing starts before the answer.
+            self.submit()?;
+        }
         if !self.state.submitted {
             return Err(self.wrong_state("it has not been taken in"));
         }

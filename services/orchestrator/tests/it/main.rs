@@ -8,3 +8,5 @@
 
 mod artifacts;
 mod database;
+mod mesh;
+mod workflows;

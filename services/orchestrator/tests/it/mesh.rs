@@ -1,0 +1,248 @@
+//! An orchestrator on a database of its own, with scripted agents connected to it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use orchestrator::artifacts::Location;
+use orchestrator::{Bound, Config};
+use testkit::database::Database;
+use testkit::scripted_agent::{ScriptedAgent, Session};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use contracts::agent::AGENT_TYPES;
+use contracts::client::{self, ClientChannel};
+use contracts::orchestrator::clarification_service_client::ClarificationServiceClient;
+use contracts::orchestrator::decision_service_client::DecisionServiceClient;
+use contracts::orchestrator::pipeline_service_client::PipelineServiceClient;
+use contracts::orchestrator::workflow_service_client::WorkflowServiceClient;
+use contracts::orchestrator::{
+    CreateWorkflowRequest, GetWorkflowRequest, WatchWorkflowRequest, Workflow, WorkflowEvent,
+    WorkflowType, watch_workflow_response, workflow_event,
+};
+
+/// A test that takes longer has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One replica.
+pub struct Replica {
+    pub url: String,
+    pub channel: ClientChannel,
+    shutdown: CancellationToken,
+    // A runtime of its own: when it goes, everything that the replica ever started goes with it.
+    runtime: Option<Runtime>,
+    serving: Option<JoinHandle<Result<(), orchestrator::serve::OrchestratorError>>>,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Replica {
+    pub async fn start(database: &Database, artifacts: &Path) -> Self {
+        Self::start_with(database, artifacts, false).await
+    }
+
+    pub async fn start_with(database: &Database, artifacts: &Path, agents_are_ours: bool) -> Self {
+        let config = Config {
+            address: "127.0.0.1:0".parse().unwrap(),
+            http_address: Some("127.0.0.1:0".parse().unwrap()),
+            database_url: database.connection_string().to_owned(),
+            connections: 8,
+            artifacts: Location::Folder(artifacts.to_owned()),
+            shutdown_grace: Duration::from_secs(5),
+            reflection: true,
+            agents_are_ours,
+            registry: None,
+        };
+        let shutdown = CancellationToken::new();
+        let (sender, bound) = oneshot::channel();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut serving = runtime.spawn(orchestrator::serve(config, shutdown.clone(), sender));
+        let bound: Bound = tokio::select! {
+            biased;
+            bound = bound => bound.unwrap(),
+            ended = &mut serving => panic!("it did not start: {ended:?}"),
+        };
+        let url = format!("http://{}", bound.grpc);
+        let channel = client::channel(&url, None).unwrap();
+        Self {
+            url,
+            channel,
+            shutdown,
+            runtime: Some(runtime),
+            serving: Some(serving),
+        }
+    }
+
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        let serving = self.serving.take().unwrap();
+        tokio::time::timeout(PATIENCE, serving)
+            .await
+            .expect("it stops in time")
+            .unwrap()
+            .unwrap();
+    }
+
+    /// Ends it as a kill would: nothing is said to anybody.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    pub fn workflows(&self) -> WorkflowServiceClient<ClientChannel> {
+        WorkflowServiceClient::new(self.channel.clone())
+    }
+
+    pub fn decisions(&self) -> DecisionServiceClient<ClientChannel> {
+        DecisionServiceClient::new(self.channel.clone())
+    }
+
+    pub fn clarifications(&self) -> ClarificationServiceClient<ClientChannel> {
+        ClarificationServiceClient::new(self.channel.clone())
+    }
+
+    pub fn pipelines(&self) -> PipelineServiceClient<ClientChannel> {
+        PipelineServiceClient::new(self.channel.clone())
+    }
+
+    pub async fn create(&self, request: CreateWorkflowRequest) -> Workflow {
+        self.workflows()
+            .create_workflow(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .workflow
+            .unwrap()
+    }
+
+    pub async fn get(&self, workflow_id: &str) -> Workflow {
+        let request = GetWorkflowRequest {
+            workflow_id: workflow_id.to_owned(),
+        };
+        self.workflows()
+            .get_workflow(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .workflow
+            .unwrap()
+    }
+
+    /// Watches until the end; the events, in the order they came.
+    pub async fn watch(&self, workflow_id: &str, after_sequence: i64) -> Vec<WorkflowEvent> {
+        self.watch_until(workflow_id, after_sequence, |_| false)
+            .await
+    }
+
+    /// Watches until an event of a kind, or the end.
+    pub async fn watch_until(
+        &self,
+        workflow_id: &str,
+        after_sequence: i64,
+        enough: impl Fn(&workflow_event::Payload) -> bool,
+    ) -> Vec<WorkflowEvent> {
+        let request = WatchWorkflowRequest {
+            workflow_id: workflow_id.to_owned(),
+            after_sequence,
+        };
+        let mut events = Vec::new();
+        let watching = async {
+            let mut stream = self
+                .workflows()
+                .watch_workflow(request)
+                .await
+                .unwrap()
+                .into_inner();
+            while let Some(message) = stream.message().await.unwrap() {
+                if let Some(watch_workflow_response::Payload::Event(event)) = message.payload {
+                    let done = enough(event.payload.as_ref().unwrap());
+                    events.push(event);
+                    if done {
+                        return;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, watching)
+            .await
+            .unwrap_or_else(|_| {
+                panic!("no end of the watch in time");
+            });
+        events
+    }
+}
+
+/// Agents of all types that pass everything at once.
+pub async fn passing_agents(url: &str) -> Vec<(ScriptedAgent, Session)> {
+    let mut agents = Vec::new();
+    for agent_type in AGENT_TYPES {
+        let agent = ScriptedAgent::passing(agent_type).await.unwrap();
+        let session = agent.connect(url, 4).await.unwrap();
+        session.reachable().await.unwrap();
+        agents.push((agent, session));
+    }
+    agents
+}
+
+/// A workflow for a new app.
+pub fn app(name: &str) -> CreateWorkflowRequest {
+    CreateWorkflowRequest {
+        r#type: WorkflowType::App.into(),
+        name: name.to_owned(),
+        ..CreateWorkflowRequest::default()
+    }
+}
+
+/// Kinds of events, in a word each.
+pub fn kinds(events: &[WorkflowEvent]) -> Vec<String> {
+    use workflow_event::Payload;
+    events
+        .iter()
+        .map(|event| {
+            let kind = match event.payload.as_ref().unwrap() {
+                Payload::Created(_) => "created",
+                Payload::StageQueued(_) => "queued",
+                Payload::StageStarted(_) => "started",
+                Payload::StageProgressed(_) => "progressed",
+                Payload::StageFinished(_) => "finished",
+                Payload::DecisionAsked(_) => "asked",
+                Payload::DecisionResolved(_) => "resolved",
+                Payload::ClarificationAsked(_) => "clarification-asked",
+                Payload::ClarificationAnswered(_) => "clarification-answered",
+                Payload::ArtifactStored(_) => "artifact",
+                Payload::RetryScheduled(_) => "retry",
+                Payload::LeaseChanged(_) => "lease",
+                Payload::Paused(_) => "paused",
+                Payload::Resumed(_) => "resumed",
+                Payload::CancelRequested(_) => "cancel",
+                Payload::Retried(_) => "retried",
+                Payload::RepairRequested(_) => "repair",
+                Payload::StageCompensated(_) => "compensated",
+                Payload::Finished(_) => "end",
+            };
+            if event.stage.is_empty() {
+                kind.to_owned()
+            } else {
+                format!("{} {kind}", event.stage)
+            }
+        })
+        .collect()
+}
+
+/// Sequences without gap or repeat, from a start.
+pub fn assert_gapless(events: &[WorkflowEvent], after: i64) {
+    for (index, event) in events.iter().enumerate() {
+        assert_eq!(event.sequence, after + 1 + i64::try_from(index).unwrap());
+    }
+}
