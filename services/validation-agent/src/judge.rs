@@ -8,7 +8,7 @@ mod test_code;
 
 use std::collections::{BTreeSet, HashSet};
 
-pub use self::configuration::files_named_by;
+pub use self::{configuration::files_named_by, test_code::is_test_path};
 
 /// In what way a part of the change judges it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -131,7 +131,7 @@ impl Assertion {
 }
 
 /// Whether tests usually stand at such a path.
-pub(super) fn is_test_path(path: &str) -> bool {
+pub fn is_test_path(path: &str) -> bool {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
     let stem = name.split('.').next().unwrap_or(name);
     folders.split('/').any(|folder| {

@@ -1,0 +1,21 @@
+//! The validation agent as a process.
+
+use service_runtime::{config, shutdown, telemetry, tls};
+use tokio_util::task::TaskTracker;
+use validation_agent::config::{Cli, Config};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tls::install_crypto();
+    let cli: Cli = config::parse();
+    let mut config = match Config::new(cli.agent, cli.validation) {
+        Ok(config) => config,
+        Err(error) => config::exit_with(&error),
+    };
+    let telemetry = telemetry::start("validation-agent", &cli.telemetry)?;
+    config.agent.registry = Some(telemetry.registry());
+    let stop = shutdown::on_signal(&TaskTracker::new())?;
+    validation_agent::serve(config, None, stop).await?;
+    telemetry.flush();
+    Ok(())
+}

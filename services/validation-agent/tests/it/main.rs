@@ -1,0 +1,19 @@
+//! The validation agent against real toolchains, git repositories and gRPC.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod gates;
+mod judge;
+mod projects;
+mod refusals;
+mod reports;
+mod runs;
+mod secrets;
+mod serving;
