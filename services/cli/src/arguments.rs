@@ -89,17 +89,17 @@ pub fn command() -> Command {
 }
 
 /// Reads the command line and the environment. What is wrong is printed.
-pub fn parse(arguments: Vec<OsString>) -> Result<(Arguments, TelemetryArgs), Exit> {
+pub fn parse(arguments: &[OsString]) -> Result<(Arguments, TelemetryArgs), Exit> {
     let command = command();
     let matches = command
         .clone()
-        .try_get_matches_from(arguments.clone())
+        .try_get_matches_from(arguments)
         .map_err(|error| {
             // Nothing can be done about a standard error that does not take it.
             let _ = error.print();
             if !error.use_stderr() {
                 Exit::Succeeded
-            } else if is_of_environment(&command, &arguments) {
+            } else if is_of_environment(&command, arguments) {
                 Exit::Configuration
             } else {
                 Exit::Usage

@@ -37,7 +37,7 @@ use surroundings::Surroundings;
 const LEFTOVERS: Duration = Duration::from_millis(100);
 
 /// Runs the command line and says how it ended.
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
+pub fn main(arguments: &[OsString]) -> ExitCode {
     service_runtime::tls::install_crypto();
     let (arguments, telemetry) = match arguments::parse(arguments) {
         Ok(parsed) => parsed,
@@ -64,9 +64,9 @@ fn serve(
             source,
         })?;
     let ended = runtime.block_on(async {
-        let _telemetry = service_runtime::telemetry::start("agentic", telemetry)
+        let telemetry = service_runtime::telemetry::start("agentic", telemetry)
             .map_err(|error| Error::Configuration(chain(&error)))?;
-        verb::run(arguments.verb, surroundings).await
+        verb::run(arguments.verb, surroundings, &telemetry).await
     });
     runtime.shutdown_timeout(LEFTOVERS);
     ended

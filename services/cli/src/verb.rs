@@ -7,6 +7,7 @@ mod cancel;
 mod completions;
 mod decisions;
 mod doctor;
+mod down;
 mod events;
 mod list;
 mod logs;
@@ -18,10 +19,12 @@ mod resume;
 mod retry;
 mod run;
 mod show;
+mod up;
 mod watch;
 
 use clap::Subcommand;
 use contracts::orchestrator::Workflow;
+use service_runtime::telemetry::Telemetry;
 
 use crate::error::Error;
 use crate::exit::Exit;
@@ -32,6 +35,10 @@ use crate::words;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Run the whole mesh in one process.
+    Up(Box<up::UpArgs>),
+    /// Stop the mesh that `up` runs.
+    Down(down::DownArgs),
     /// Submit work and follow it to its end.
     Run(Box<run::RunArgs>),
     /// List workflows, newest first.
@@ -80,13 +87,19 @@ pub enum Verb {
 impl Verb {
     /// It serves until it is stopped, and its log is its voice.
     pub fn is_service(&self) -> bool {
-        false
+        matches!(self, Self::Up(_))
     }
 }
 
 /// Carries a verb out.
-pub async fn run(verb: Verb, surroundings: &Surroundings) -> Result<Exit, Error> {
+pub async fn run(
+    verb: Verb,
+    surroundings: &Surroundings,
+    telemetry: &Telemetry,
+) -> Result<Exit, Error> {
     match verb {
+        Verb::Up(args) => Box::pin(up::run(*args, surroundings, telemetry)).await,
+        Verb::Down(args) => down::run(args, surroundings).await,
         Verb::Run(args) => Box::pin(run::run(*args, surroundings)).await,
         Verb::List(args) => list::run(args, surroundings).await,
         Verb::Show(args) => show::run(args, surroundings).await,

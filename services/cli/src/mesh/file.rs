@@ -92,7 +92,13 @@ impl Lock {
         fs::create_dir_all(data).map_err(failed)?;
         let file = open(&path).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
+            Ok(()) => {
+                file.set_len(0).map_err(failed)?;
+                (&file)
+                    .write_all(std::process::id().to_string().as_bytes())
+                    .map_err(failed)?;
+                Ok(Some(Self { _file: file }))
+            }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
@@ -135,6 +141,18 @@ pub fn is_held(data: &Path) -> Result<bool, Error> {
     }
 }
 
+/// Process that runs a mesh on the data folder, if it said so already. Only meaningful while it is
+/// held.
+pub fn holder(data: &Path) -> Result<Option<i32>, Error> {
+    let path = lock_path(data);
+    let text = fs::read_to_string(&path).map_err(|source| Error::File {
+        doing: "cannot read",
+        path,
+        source,
+    })?;
+    Ok(text.trim().parse().ok().filter(|pid| *pid > 1))
+}
+
 /// Blocks until no mesh runs on the data folder.
 pub fn wait_until_free(data: &Path) -> std::io::Result<()> {
     match File::open(lock_path(data)) {
@@ -173,6 +191,8 @@ mod tests {
         let refused = Lock::take(folder.path()).unwrap_err().to_string();
         assert!(refused.contains("http://127.0.0.1:5"), "{refused}");
         assert!(is_held(folder.path()).unwrap());
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(holder(folder.path()).unwrap(), Some(own));
         drop(first);
         assert!(!is_held(folder.path()).unwrap());
         Lock::take(folder.path()).unwrap();

@@ -1,0 +1,47 @@
+//! Starts the orchestrator as a part of this process.
+
+use orchestrator::config::{Config, OrchestratorArgs};
+use orchestrator::serve::Bound;
+use service_runtime::config::DataArgs;
+use tokio::sync::oneshot;
+
+use super::Up;
+use super::services::Services;
+use crate::error::Error;
+
+// The documented ports (operations.md).
+const PORT: u16 = 50051;
+const HTTP_PORT: u16 = 3000;
+
+/// Starts it and waits until it listens.
+pub async fn start(
+    up: &Up<'_>,
+    database_url: &str,
+    services: &mut Services,
+) -> Result<Bound, Error> {
+    let given = &up.args.listen;
+    let mut listen = up.listen(PORT);
+    listen.listen = Some(given.listen.unwrap_or_else(|| up.address(PORT)));
+    listen.http_listen = Some(given.http_listen.unwrap_or_else(|| up.address(HTTP_PORT)));
+    let mut config = Config::new(OrchestratorArgs {
+        listen,
+        data: DataArgs {
+            data: up.data.to_owned(),
+        },
+        database_url: Some(database_url.to_owned()),
+        database_connections: up.args.database_connections,
+        artifacts: up.args.artifacts.clone(),
+    })
+    .map_err(|error| Error::Configuration(error.to_string()))?;
+    config.agents_are_ours = true;
+    config.registry = Some(up.telemetry.registry());
+
+    let (sender, bound) = oneshot::channel();
+    let stop = services.stop_orchestrator();
+    services.orchestrator(orchestrator::serve::serve(config, stop, sender));
+    tokio::select! {
+        biased;
+        Ok(bound) = bound => Ok(bound),
+        error = services.ended() => Err(error),
+    }
+}

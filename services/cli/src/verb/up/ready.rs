@@ -1,0 +1,127 @@
+//! When a mesh is ready: every agent that was started is connected and was called back.
+
+use std::path::Path;
+use std::time::Duration;
+
+use contracts::agent::type_name;
+use contracts::orchestrator::{AgentState, ListAgentsRequest};
+use serde_json::json;
+
+use super::agents::Listening;
+use crate::error::Error;
+use crate::mesh::file::MeshFile;
+use crate::mesh::{Mesh, Place, call};
+use crate::output::{Output, Paint};
+use crate::words;
+
+// An agent is called back within milliseconds of connecting; nobody is told when.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// A mesh that is about to be ready.
+#[derive(Debug)]
+pub struct Ready {
+    /// Where the orchestrator answers.
+    pub address: String,
+    /// Where its HTTP port is.
+    pub http: Option<String>,
+    /// Its agents.
+    pub agents: Vec<Listening>,
+}
+
+impl Ready {
+    /// Waits until every agent takes work. The caller bounds the time.
+    pub async fn wait(self) -> Result<Self, Error> {
+        let mesh = Mesh::find(Place {
+            orchestrator: Some(self.address.clone()),
+            data: std::path::PathBuf::new(),
+            token_file: None,
+        })?;
+        loop {
+            let request = ListAgentsRequest {
+                page_size: 1000,
+                ..ListAgentsRequest::default()
+            };
+            let known = call!(mesh, agents.list_agents(request))?.agents;
+            let is_ready = |agent: &Listening| {
+                let address = format!("http://{}", agent.address);
+                known
+                    .iter()
+                    .any(|known| known.address == address && known.state() == AgentState::Ready)
+            };
+            if self.agents.iter().all(is_ready) {
+                return Ok(self);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// What is left in the data folder.
+    pub fn mesh_file(&self) -> MeshFile {
+        MeshFile {
+            address: self.address.clone(),
+            http: self.http.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Says that it is ready.
+    pub fn tell(
+        &self,
+        output: &Output,
+        data: &Path,
+        database: &str,
+        took: Duration,
+    ) -> Result<(), Error> {
+        if output.is_json() {
+            let agents: Vec<_> = self
+                .agents
+                .iter()
+                .map(|agent| {
+                    json!({
+                        "agentType": type_name(agent.agent_type),
+                        "address": format!("http://{}", agent.address),
+                    })
+                })
+                .collect();
+            let ready = json!({
+                "address": self.address,
+                "http": self.http,
+                "pid": std::process::id(),
+                "data": data,
+                "database": database,
+                "agents": agents,
+                "readySeconds": took.as_secs_f64(),
+            });
+            return output.line(ready.to_string());
+        }
+        let painter = output.painter();
+        output.line(format!(
+            "{} at {} in {} (process {})",
+            painter.paint(Paint::Good, "mesh ready"),
+            painter.paint(Paint::Strong, &self.address),
+            words::duration(took),
+            std::process::id()
+        ))?;
+        let mut lines = vec![
+            ("data", data.display().to_string()),
+            ("database", database.to_owned()),
+        ];
+        lines.extend(self.http.clone().map(|http| ("http", http)));
+        lines.extend(self.agents.iter().map(|agent| {
+            (
+                type_name(agent.agent_type),
+                format!("http://{}", agent.address),
+            )
+        }));
+        for (name, value) in lines {
+            output.line(format!(
+                "  {} {value}",
+                painter.paint(Paint::Faint, &format!("{name:<12}"))
+            ))?;
+        }
+        output.note("try:  agentic run --type app --template python-http --name shop");
+        output.note("stop: agentic down, or Ctrl-C here");
+        Ok(())
+    }
+}
