@@ -66,6 +66,18 @@ impl Start {
     }
 }
 
+impl Start {
+    /// Starts nothing: the app runs already.
+    pub fn at(url: &str) -> Self {
+        Self {
+            by: StartBy::Url(url.to_owned()),
+            port_variable: default_port_variable(),
+            environment: BTreeMap::new(),
+            secrets: Vec::new(),
+        }
+    }
+}
+
 /// How the app starts: exactly one of `command`, `image`, `compose`, `url`.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
