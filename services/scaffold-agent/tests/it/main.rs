@@ -11,5 +11,7 @@
 
 mod models;
 mod projects;
+mod recording;
+mod refusals;
 mod serving;
 mod tasks;

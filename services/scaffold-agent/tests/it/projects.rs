@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 use agent_runtime::{
     process::{Command, Ending, Finished, LogStream, OutputSink},
     project::{
-        Argv, Coverage, DESCRIPTION_FILE, Description, GATES_FILE, GatePolicy, Metric, Name,
-        StartBy,
+        Argv, Coverage, DESCRIPTION_FILE, Description, Folder, GATES_FILE, GatePolicy, Metric,
+        Name, StartBy,
     },
 };
 use scaffold_agent::template::{Catalog, Subject};
@@ -231,6 +231,39 @@ async fn ask(port: u16, method: &str, path: &str) -> (u16, String) {
         .expect("no answer");
     let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
     (status, answer)
+}
+
+#[test]
+fn what_the_agents_will_run_is_what_the_project_declares() {
+    for (template, language) in [
+        ("python-http", "python"),
+        ("static-site", "python"),
+        ("node-http", "node"),
+        ("rust-http", "rust"),
+    ] {
+        let project = Project::render(template, &hostile());
+        let plan = agent_runtime::project::Project::read(&Folder::open(project.path()).unwrap());
+        let explained = plan.unwrap().explain();
+        assert_eq!(explained.kind, "app", "{template}");
+        let languages: Vec<_> = explained
+            .languages
+            .iter()
+            .map(|line| line.what.as_str())
+            .collect();
+        assert_eq!(languages, [language], "{template}");
+        for line in &explained.validation {
+            // Nothing is guessed, so nothing may need a tool that a bare machine does not have.
+            assert!(line.origin.contains("project.yaml"), "{template}: {line:?}");
+        }
+        let has = |wanted: &str| {
+            explained
+                .validation
+                .iter()
+                .any(|line| line.subject == wanted)
+        };
+        assert!(has("build") && has("tests"), "{template}");
+        assert_eq!(has("dependencies"), template == "rust-http", "{template}");
+    }
 }
 
 #[tokio::test]
