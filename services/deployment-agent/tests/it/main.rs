@@ -3,13 +3,17 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
     reason = "a test that cannot go on has failed"
 )]
 
+mod agent;
 mod apps;
 mod bench;
 mod failures;
 mod load;
 mod recovery;
 mod router;
+mod serving;
 mod strategies;
