@@ -153,9 +153,6 @@ impl Step<'_> {
         epoch: Option<i64>,
         clarification_id: ClarificationId,
     ) -> Result<(), Rejected> {
-        if self.open_clarification(clarification_id).is_some() {
-            return Err(self.wrong_state("that clarification is open already"));
-        }
         let too_many = self.state.clarification_count >= CLARIFICATIONS_MOST;
         let stage = match (name, epoch) {
             (Some(name), Some(epoch)) => {
@@ -182,6 +179,9 @@ impl Step<'_> {
                 index
             }
         };
+        if self.open_clarification(clarification_id).is_some() {
+            return Err(self.wrong_state("that clarification is open already"));
+        }
         self.state.clarification_count += 1;
         self.state.clarifications.push(Clarification {
             clarification_id,

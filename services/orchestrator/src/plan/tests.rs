@@ -8,6 +8,7 @@ mod properties;
 mod random;
 mod repairing;
 mod retrying;
+mod simulation;
 mod starting;
 mod table;
 mod waiting;

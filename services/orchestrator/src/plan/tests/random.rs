@@ -82,12 +82,12 @@ pub fn pipeline(choose: &mut impl Choose) -> (Pipeline, BTreeSet<String>) {
                 before.extend(&ancestors[other]);
             }
         }
-        made = made.retried(1 + choose.below(3) as i32, 1 + choose.below(3) as i32);
+        made = made.retried(1 + choose.below(4) as i32, 1 + choose.below(8) as i32);
         let writers: Vec<_> = before
             .iter()
             .filter(|&&other| stages[other].name.starts_with('s'))
             .collect();
-        if !writers.is_empty() && choose.once_in(2) {
+        if !writers.is_empty() && !choose.once_in(3) {
             let writer = &stages[**choose.one_of(&[writers.first(), writers.last()]).unwrap()];
             made = made.repaired_by(&writer.name.clone(), 1 + choose.below(3) as i32);
         } else if choose.once_in(5) {
@@ -111,20 +111,18 @@ pub fn pipeline(choose: &mut impl Choose) -> (Pipeline, BTreeSet<String>) {
 }
 
 pub fn stage_outcome(choose: &mut impl Choose) -> StageOutcome {
-    let verdict = choose.one_of(&[
-        Verdict::Passed,
-        Verdict::Passed,
-        Verdict::Passed,
-        Verdict::Failed,
-        Verdict::NotProven,
-    ]);
+    let verdict = match choose.below(12) {
+        9 | 10 => Verdict::Failed,
+        11 => Verdict::NotProven,
+        _ => Verdict::Passed,
+    };
     let decision = choose.once_in(6).then(|| DecisionAsk {
         category: choose.one_of(&[
             DecisionCategory::TechnicalRefactor,
             DecisionCategory::Waiver,
         ]),
         on_approval: choose.one_of(&[ApprovalEffect::Accept, ApprovalEffect::Rerun]),
-        confidence: choose.one_of(&[0.0, 0.8, 0.9]),
+        confidence: choose.one_of(&[0.8, 0.9, 0.9]),
         has_choices: choose.once_in(4),
     });
     StageOutcome {

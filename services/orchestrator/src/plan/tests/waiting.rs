@@ -241,6 +241,22 @@ fn a_clarification_is_answered_once_and_void_after_the_end() {
 }
 
 #[test]
+fn a_question_that_arrives_twice_is_asked_once() {
+    let mut run = Run::built_in("app");
+    let epoch = run.lease("scaffold");
+    let clarification_id = ask(&mut run, Some("scaffold"), Some(epoch));
+    let again = |epoch| Event::ClarificationAsked {
+        stage: Some("scaffold".into()),
+        epoch,
+        clarification_id,
+    };
+    let stale = run.try_tell(&again(Some(epoch)));
+    assert!(matches!(stale, Err(Rejected::StaleLease { held: 1, .. })));
+    let open = run.try_tell(&again(None));
+    assert!(matches!(open, Err(Rejected::WrongState { .. })));
+}
+
+#[test]
 fn a_running_stage_cannot_be_asked_about_from_outside() {
     let mut run = Run::built_in("app");
     run.lease("scaffold");
