@@ -35,7 +35,7 @@ const UPLOADS: usize = 16;
 const TURN_WITHIN: Duration = Duration::from_secs(20);
 
 /// Longest single operation on the store, its own retries included. Longer, and it counts as away.
-const OPERATION_WITHIN: Duration = Duration::from_secs(60);
+const OPERATION_WITHIN: Duration = Duration::from_mins(1);
 
 /// S3 takes no smaller part, except as the last one.
 const S3_PART_BYTES: usize = 5 << 20;

@@ -22,10 +22,11 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use tracing::{error, warn};
 
 use self::description::Description;
+use super::{NAMESPACE, page_token, read_page, store_error};
 use crate::{
     artifacts::{ArtifactError, ArtifactStore},
     store::{
-        Store, StoreError,
+        Store,
         artifacts::{self as rows, ArtifactRow},
     },
 };
@@ -34,9 +35,6 @@ mod description;
 
 /// An uploader that sends nothing for so long is gone; its place is needed.
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// Until there are more, everything is in this one.
-const NAMESPACE: &str = "default";
 
 /// `agentic.orchestrator.v1.ArtifactService`.
 #[derive(Debug, Clone)]
@@ -160,9 +158,10 @@ impl ArtifactService {
         let mut fields = Fields::new();
         let limit = fields.page_size(request.page_size);
         let workflow_id = fields.id::<WorkflowId>("workflow_id", &request.workflow_id);
-        let after = position(&mut fields, &request.page_token);
+
         fields.text("stage", &request.stage, contracts::parse::LABEL_CHARACTERS);
         let workflow_id = fields.finish(workflow_id)?.ok_or_else(Error::internal)?;
+        let after = read_page(&request.page_token)?.unwrap_or_default();
         self.demand_workflow(workflow_id).await?;
 
         let stage = (!request.stage.is_empty()).then_some(request.stage.as_str());
@@ -178,7 +177,7 @@ impl ArtifactService {
         let more = found.len() > page;
         found.truncate(page);
         let next_page_token = match found.last() {
-            Some(last) if more => token(last.position),
+            Some(last) if more => page_token(&last.position.to_string()),
             Some(_) | None => String::new(),
         };
         let artifacts = found.into_iter().map(stored).collect();
@@ -254,23 +253,6 @@ fn non_negative(fields: &mut Fields, field: &str, number: i64) -> u64 {
     })
 }
 
-fn token(position: i64) -> String {
-    format!("{position:016x}")
-}
-
-fn position(fields: &mut Fields, token: &str) -> i64 {
-    if token.is_empty() {
-        return 0;
-    }
-    i64::from_str_radix(token, 16)
-        .ok()
-        .filter(|position| *position > 0)
-        .unwrap_or_else(|| {
-            fields.wrong("page_token", "is not from an earlier answer");
-            0
-        })
-}
-
 fn stored(row: ArtifactRow) -> StoredArtifact {
     let artifact = row.artifact;
     StoredArtifact {
@@ -292,20 +274,8 @@ fn stored(row: ArtifactRow) -> StoredArtifact {
     }
 }
 
-fn store_error(cause: StoreError) -> Error {
-    if cause.is_transient() {
-        warn!(?cause, "the database did not answer");
-        return Error::new(
-            ErrorReason::DatabaseUnavailable,
-            "the database is away; try again",
-        )
-        .retry_after(Duration::from_secs(1));
-    }
-    error!(?cause, "a statement on artifacts failed");
-    Error::internal()
-}
-
 /// The one map from the store's errors to the wire's.
+#[allow(clippy::needless_pass_by_value, reason = "it ends here")]
 fn artifact_error(cause: ArtifactError) -> Error {
     match &cause {
         ArtifactError::TooLarge { .. } => {
@@ -326,27 +296,6 @@ fn artifact_error(cause: ArtifactError) -> Error {
             let message = "the artifact store is away, full or refuses; nothing was kept";
             Error::new(ErrorReason::ArtifactStoreUnavailable, message)
                 .retry_after(Duration::from_secs(5))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use contracts::parse::Fields;
-
-    use super::{position, token};
-
-    #[test]
-    fn a_page_token_reads_back_and_nothing_else_does() {
-        let mut fields = Fields::new();
-        for number in [1, 77, i64::MAX] {
-            assert_eq!(position(&mut fields, &token(number)), number);
-        }
-        assert!(!fields.any_wrong());
-        for wrong in ["-1", "x", "0", "' OR 1=1", "ffffffffffffffffff"] {
-            let mut fields = Fields::new();
-            position(&mut fields, wrong);
-            assert!(fields.any_wrong(), "{wrong}");
         }
     }
 }

@@ -7,9 +7,9 @@ use contracts::{
     parse::{Fields, is_slug},
 };
 
-use super::NAMESPACE;
 use crate::{
     artifacts::{ARTIFACT_BYTES, Digest},
+    grpc::NAMESPACE,
     store::artifacts::NewArtifact,
 };
 

@@ -31,7 +31,7 @@ pub struct Bed {
     pub client: ArtifactServiceClient<ClientChannel>,
     pub folder: TempDir,
     pub database: Database,
-    _server: LoopbackServer,
+    pub server: LoopbackServer,
 }
 
 impl Bed {
@@ -49,7 +49,7 @@ impl Bed {
             client,
             folder,
             database,
-            _server: server,
+            server,
         }
     }
 

@@ -77,11 +77,8 @@ async fn without_the_database_uploads_and_downloads_are_unavailable() {
     let location = Location::Folder(folder.path().to_path_buf());
     let artifacts = ArtifactStore::open(&location, TaskTracker::new()).unwrap();
     let store = Store::new("host=/nonexistent user=nobody", 1).unwrap();
-    let (client, _server) = serve(artifacts, store).await;
-    let mut bed = Bed {
-        client,
-        ..Bed::new().await
-    };
+    let mut bed = Bed::new().await;
+    (bed.client, bed.server) = serve(artifacts, store).await;
     let error = read_error(bed.send(description("x", b"x"), b"x").await);
     assert_eq!(error.reason, ErrorReason::DatabaseUnavailable);
     let error = read_error(bed.download(&Digest::of(b"x").to_string()).await);

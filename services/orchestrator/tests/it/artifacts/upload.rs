@@ -94,7 +94,7 @@ async fn an_upload_that_never_stops_is_refused_at_the_first_byte_too_many() {
     };
     let (result, ()) = tokio::join!(upload, endless);
     assert_eq!(read_error(result).reason, ErrorReason::DigestMismatch);
-    bed.upload("still works", &bytes).await;
+    bed.upload("still-works", &bytes).await;
 }
 
 #[tokio::test]
