@@ -146,9 +146,16 @@ struct Step<'a> {
     results: Vec<(String, Vec<u8>)>,
     // Tasks of this step: not before.
     ready: HashMap<String, SystemTime>,
+    new_tasks: Vec<NewTask>,
     effects: Vec<Effect>,
     request: Option<RequestRow>,
     question: Option<String>,
+}
+
+struct NewTask {
+    stage: String,
+    agent_type: contracts::task::AgentType,
+    ready: SystemTime,
 }
 
 impl<'a> Step<'a> {
@@ -163,6 +170,7 @@ impl<'a> Step<'a> {
             clarifications: Vec::new(),
             results: Vec::new(),
             ready: HashMap::new(),
+            new_tasks: Vec::new(),
             effects: Vec::new(),
             request: None,
             question: None,
@@ -215,7 +223,7 @@ impl<'a> Step<'a> {
         if let Some(event) = input.event {
             self.tell(&event)?;
         }
-        Ok(())
+        self.hand_out()
     }
 
     // Tells the plan, and does what it commands.
@@ -237,7 +245,10 @@ impl<'a> Step<'a> {
                 generation,
                 after,
                 ..
-            } => self.create_task(&stage, &task, generation, after),
+            } => {
+                self.create_task(&stage, &task, generation, after);
+                Ok(())
+            }
             Command::RemoveTask { .. } => Ok(()),
             Command::StopTask { stage, epoch } => {
                 self.effects.push(Effect::Stop { stage, epoch });
@@ -268,15 +279,9 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn create_task(
-        &mut self,
-        stage: &str,
-        task: &TaskKind,
-        generation: u32,
-        after: Delay,
-    ) -> Result<(), Rejected> {
+    fn create_task(&mut self, stage: &str, task: &TaskKind, generation: u32, after: Delay) {
         let Some(number) = self.next.stage_number(stage) else {
-            return Ok(());
+            return;
         };
         let definition = &self.next.submission.pipeline.stages[number];
         let (agent_type, patience) = (definition.agent_type, definition.schedule_timeout);
@@ -296,21 +301,39 @@ impl<'a> Step<'a> {
         facts.phase.clear();
         facts.end = None;
         self.ready.insert(stage.to_owned(), ready);
-        let reservation = if delay.is_zero() {
-            (self.setting.slots)(agent_type)
-        } else {
-            None
-        };
-        match reservation {
-            Some(reservation) => self.lease(stage, reservation),
-            None => {
-                self.effects.push(Effect::Waits {
-                    agent_type,
-                    at: ready,
-                });
-                Ok(())
+        self.new_tasks.push(NewTask {
+            stage: stage.to_owned(),
+            agent_type,
+            ready,
+        });
+    }
+
+    // Gives new tasks to free slots, once everything else of the step is said.
+    fn hand_out(&mut self) -> Result<(), Rejected> {
+        for task in std::mem::take(&mut self.new_tasks) {
+            let waits = self
+                .next
+                .live
+                .plan
+                .stage(&task.stage)
+                .is_some_and(|planned| planned.task == TaskState::Waiting);
+            if !waits {
+                continue;
+            }
+            let due = task.ready <= self.setting.now;
+            match if due {
+                (self.setting.slots)(task.agent_type)
+            } else {
+                None
+            } {
+                Some(reservation) => self.lease(&task.stage, reservation)?,
+                None => {
+                    let (agent_type, at) = (task.agent_type, task.ready);
+                    self.effects.push(Effect::Waits { agent_type, at });
+                }
             }
         }
+        Ok(())
     }
 
     // Gives a waiting task to an agent, in the same commit.
