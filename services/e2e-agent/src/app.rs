@@ -238,6 +238,15 @@ impl App {
             ready = readiness.wait(within) => ready,
         };
         match ready {
+            // What answered was left behind by a program that is gone.
+            Ok(_) if running.has_left() => {
+                let finished = running.wait().await;
+                remove(container).await;
+                Err(finished.map_or_else(
+                    |error| StartFailure::Unavailable(error.to_string()),
+                    left_early,
+                ))
+            }
             Ok(base_url) => Ok(Self {
                 port: port_of(&base_url).unwrap_or(port),
                 base_url,
@@ -286,17 +295,24 @@ fn not_started(error: &ProcessError) -> StartFailure {
 
 /// An app that is over before it was ready is broken, also when it says that all went well.
 fn left_early(finished: Finished) -> StartFailure {
-    let log = quoted(&finished);
     let reason = if finished.left_behind_count > 0 {
-        format!(
-            "put itself into the background: its process ended ({}) while {} of its descendants ran on, \
-             so that nobody could supervise it{log}",
-            finished.ending, finished.left_behind_count
-        )
+        how_it_ended(&finished)
     } else {
-        format!("ended before it was ready ({}){log}", finished.ending)
+        format!("ended before it was ready ({})", finished.ending)
     };
-    StartFailure::broken(reason, Some(finished))
+    StartFailure::broken(reason + &quoted(&finished), Some(finished))
+}
+
+/// How an app ended by itself, in words that follow "the app".
+pub fn how_it_ended(finished: &Finished) -> String {
+    match finished.left_behind_count {
+        0 => format!("ended ({})", finished.ending),
+        count => format!(
+            "put itself into the background: its process ended ({}) while {count} of its descendants ran on, \
+             so that nobody could supervise it",
+            finished.ending
+        ),
+    }
 }
 
 fn quoted(finished: &Finished) -> String {

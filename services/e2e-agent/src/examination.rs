@@ -7,6 +7,7 @@ use agent_runtime::{
 use contracts::{error::Error, error_reason::ErrorReason, task::Verdict};
 
 use crate::{
+    app::how_it_ended,
     bench::{Bench, BenchFailure, Remains, Workshop},
     endpoints,
     evidence::Evidence,
@@ -142,8 +143,8 @@ impl Examination<'_> {
             whole = Judgement::new(
                 Verdict::Failed,
                 format!(
-                    "the app ended during `{during}` ({}): {}",
-                    ended.ending,
+                    "during `{during}`, the app {}: {}",
+                    how_it_ended(ended),
                     ended.last_lines(5)
                 ),
             );

@@ -185,6 +185,7 @@ fn hurl_expectations(text: &str) -> Vec<&str> {
                 in_asserts = false;
             } else if line.starts_with('[') {
                 in_asserts = *line == "[Asserts]";
+                return false;
             }
             begins || in_asserts
         })

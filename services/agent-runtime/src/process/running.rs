@@ -45,6 +45,7 @@ pub struct Running {
     program: String,
     combined: Arc<Tail>,
     stop: watch::Sender<Option<Duration>>,
+    left: watch::Receiver<bool>,
     finished: watch::Receiver<Option<Finished>>,
     tree: Option<Tree>,
     // Aborts the watching task when dropped; Tokio then reaps the child.
@@ -111,6 +112,7 @@ pub(super) fn start(command: Command) -> Result<Running, ProcessError> {
     let tree = Tree::new(id, marker);
     let combined = Arc::new(Tail::new(COMBINED_BYTES));
     let (stop, stop_requests) = watch::channel(None);
+    let (leave, left) = watch::channel(false);
     let (publish, finished) = watch::channel(None);
     let watch = Watch {
         argv: command.argv_text(),
@@ -121,6 +123,7 @@ pub(super) fn start(command: Command) -> Result<Running, ProcessError> {
         grace: command.grace,
         cancel: command.cancel.clone(),
         stop_requests,
+        leave,
         combined: Arc::clone(&combined),
         _scratch: scratch,
     };
@@ -141,6 +144,7 @@ pub(super) fn start(command: Command) -> Result<Running, ProcessError> {
         program: name,
         combined,
         stop,
+        left,
         finished,
         tree: Some(tree),
         _watching: watching,
@@ -174,6 +178,11 @@ impl Running {
                 program: self.program.clone(),
             }),
         }
+    }
+
+    /// Whether the program itself is gone, though what it left behind may not be yet.
+    pub fn has_left(&self) -> bool {
+        *self.left.borrow()
     }
 
     /// What is known of the end, if the program is over.
@@ -220,6 +229,7 @@ struct Watch {
     grace: Duration,
     cancel: CancellationToken,
     stop_requests: watch::Receiver<Option<Duration>>,
+    leave: watch::Sender<bool>,
     combined: Arc<Tail>,
     // Lives as long as the processes that may use it.
     _scratch: Option<TempDir>,
@@ -258,6 +268,7 @@ impl Watch {
 
         let (ending, left_behind_count) = match self.over().await {
             Over::Left(status) => {
+                self.leave.send_replace(true);
                 let settled = async {
                     drain(&mut streams).await;
                     self.tree.gone().await;

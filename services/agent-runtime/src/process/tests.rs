@@ -319,6 +319,21 @@ async fn a_stopped_program_says_how_it_really_ended_and_shows_its_log() {
 }
 
 #[tokio::test]
+async fn a_program_that_left_is_known_to_have_left_before_its_children_are_gone() {
+    let folder = TempDir::new().unwrap();
+    let running = sh("setsid sleep 300 & echo $! > child; exit 0")
+        .directory(folder.path())
+        .start()
+        .unwrap();
+    let child = pid_in(&folder.path().join("child")).await;
+    while !running.has_left() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(running.finished().is_none() && is_alive(child));
+    assert_eq!(running.wait().await.unwrap().left_behind_count, 1);
+}
+
+#[tokio::test]
 async fn a_run_inside_a_run_belongs_to_both() {
     let inner =
         "AGENTIC_PROCESS_ID=$AGENTIC_PROCESS_ID:inner setsid sh -c 'echo $$ > child; sleep 300' &";
