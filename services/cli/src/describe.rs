@@ -188,9 +188,16 @@ fn workflow_end(workflow: Option<&contracts::orchestrator::Workflow>, painter: P
         (WorkflowState::Failed, Verdict::NotProven) => "not proven",
         _ => words::workflow_state(state),
     };
+    // The reason of a cancellation says so itself.
+    let reason = outcome
+        .reason
+        .strip_prefix(word)
+        .map_or(outcome.reason.as_str(), |rest| {
+            rest.trim_start_matches(": ")
+        });
     with_reason(
         &painter.paint(crate::output::of_workflow(state), word),
-        &outcome.reason,
+        reason,
     )
 }
 

@@ -18,7 +18,7 @@ pub fn lines(workflow: &Workflow, painter: Painter) -> Vec<String> {
     let mut fact = |name: &str, value: String| {
         lines.push(format!(
             "  {} {value}",
-            painter.paint(Paint::Faint, &format!("{name:<9}"))
+            painter.paint(Paint::Faint, &format!("{name:<11}"))
         ));
     };
     if is_success(workflow) {
@@ -61,7 +61,7 @@ pub fn lines(workflow: &Workflow, painter: Painter) -> Vec<String> {
     let mut fact = |name: &str, value: String| {
         lines.push(format!(
             "  {} {value}",
-            painter.paint(Paint::Faint, &format!("{name:<9}"))
+            painter.paint(Paint::Faint, &format!("{name:<11}"))
         ));
     };
     if artifact_count > 0 {

@@ -228,6 +228,9 @@ impl Progress {
 impl StageProgress {
     fn apply(&mut self, event: &WorkflowEvent) {
         match &event.payload {
+            // Taking a stage and queueing it are one commit, and may be told in either order.
+            Some(Payload::StageQueued(queued))
+                if self.stage.state() == StageState::Running && queued.attempt == self.attempt => {}
             Some(Payload::StageQueued(queued)) => {
                 self.begin(queued.attempt, StageState::Ready);
                 self.retry_time = queued.ready_time;
@@ -269,6 +272,7 @@ impl StageProgress {
             }
             Some(Payload::LeaseChanged(change)) if !change.adopted => {
                 self.stage.lost_count = self.stage.lost_count.saturating_add(1);
+                self.stage.set_state(StageState::Ready);
             }
             Some(Payload::RepairRequested(repair)) => {
                 self.stage.set_state(StageState::Repairing);

@@ -74,11 +74,11 @@ fn a_failure_says_reason_finding_and_next_command() {
         told,
         [
             "FAILED  shop (change) in 5.0 s",
-            "  reason    validation: 1 of 3 tests failed",
-            "  finding   shop.py:12  expected 2, got 3",
+            "  reason      validation: 1 of 3 tests failed",
+            "  finding     shop.py:12  expected 2, got 3",
             "  validation  failed            4.0 s  (attempt 2) 1 of 3 tests failed",
-            "  artifacts 1: agentic artifacts list w1",
-            "  next      agentic logs w1 --stage validation",
+            "  artifacts   1: agentic artifacts list w1",
+            "  next        agentic logs w1 --stage validation",
         ]
     );
 }
@@ -97,11 +97,11 @@ fn a_success_says_commit_and_address_and_no_next_command() {
     let told = lines(&workflow, Painter::new(false)).join("\n");
     assert!(told.starts_with("SUCCEEDED  shop"), "{told}");
     assert!(
-        told.contains(&format!("merged    {}", "a".repeat(40))),
+        told.contains(&format!("merged      {}", "a".repeat(40))),
         "{told}"
     );
     assert!(
-        told.contains("running   http://127.0.0.1:4000 (revision 3)"),
+        told.contains("running     http://127.0.0.1:4000 (revision 3)"),
         "{told}"
     );
     assert!(!told.contains("next"), "{told}");

@@ -3,8 +3,8 @@
 use contracts::orchestrator::workflow_event::Payload;
 use contracts::orchestrator::{
     ArtifactStored, DecisionAsked, DecisionResolved, LeaseChanged, RetryScheduled, Stage,
-    StageFinished, StageProgressed, StageStarted, StageState, Workflow, WorkflowCreated,
-    WorkflowEvent, WorkflowFinished, WorkflowRetried, WorkflowState,
+    StageFinished, StageProgressed, StageQueued, StageStarted, StageState, Workflow,
+    WorkflowCreated, WorkflowEvent, WorkflowFinished, WorkflowRetried, WorkflowState,
 };
 use contracts::task::{Artifact, DecisionRequest, ResolvedDecision, Verdict};
 
@@ -135,6 +135,26 @@ fn a_new_attempt_forgets_the_old_verdict() {
     assert_eq!(progress.stages[0].attempt, 2);
     assert!(progress.stages[0].stage.percent.abs() < 1e-9);
     assert_eq!(progress.stages[0].stage.verdict(), Verdict::Unspecified);
+}
+
+#[test]
+fn a_stage_that_runs_is_not_queued_again_by_the_same_commit() {
+    let queued = Payload::StageQueued(StageQueued {
+        attempt: 1,
+        ready_time: None,
+    });
+    let mut progress = Progress::default();
+    progress.apply(&event(1, "", created()));
+    progress.apply(&event(2, "scaffold", started(1)));
+    progress.apply(&event(3, "scaffold", queued.clone()));
+    assert_eq!(progress.stages[0].stage.state(), StageState::Running);
+    progress.apply(&event(
+        4,
+        "scaffold",
+        Payload::LeaseChanged(LeaseChanged::default()),
+    ));
+    progress.apply(&event(5, "scaffold", queued));
+    assert_eq!(progress.stages[0].stage.state(), StageState::Ready);
 }
 
 #[test]

@@ -73,9 +73,11 @@ impl Bars {
     }
 
     fn add(&mut self, stage: &StageProgress) {
-        let bar = self.all.add(ProgressBar::new(100));
-        bar.set_prefix(cut(&clean(stage.name()), NAME));
-        bar.set_style(waiting());
+        // Styled before it is added: adding draws it.
+        let bar = ProgressBar::new(100)
+            .with_style(waiting())
+            .with_prefix(cut(&clean(stage.name()), NAME));
+        let bar = self.all.add(bar);
         self.stages
             .push((stage.name().to_owned(), bar, StageState::Unspecified));
     }

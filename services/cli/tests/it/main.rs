@@ -15,3 +15,4 @@ mod listing;
 mod local;
 mod scripted;
 mod submit;
+mod terminal;
