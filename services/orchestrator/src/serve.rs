@@ -33,7 +33,7 @@ use crate::grpc::decision_service::DecisionService;
 use crate::grpc::pipeline_service::PipelineService;
 use crate::grpc::workflow_service::WorkflowService;
 use crate::logs::Logs;
-use crate::store::{Store, StoreError, replicas};
+use crate::store::{Store, StoreError, replicas, tasks};
 
 /// Where the orchestrator listens.
 #[derive(Debug, Clone, Copy)]
@@ -127,12 +127,17 @@ pub async fn serve(
     {
         tracing::warn!("some tasks did not end within the grace");
     }
-    if let Ok(client) = store.client().await
-        && let Err(error) = replicas::remove(&client, &replica_id).await
-    {
-        tracing::debug!(error = ?error, "the replica's row stays until it expires");
+    if let Err(error) = leave(&store, &replica_id).await {
+        tracing::warn!(error = ?error, "leases were not given back; they run out by themselves");
     }
     Ok(served?)
+}
+
+// Others need not wait for our leases to run out.
+async fn leave(store: &Store, replica_id: &str) -> Result<(), StoreError> {
+    let client = store.client().await?;
+    tasks::give_back(&client, replica_id).await?;
+    replicas::remove(&client, replica_id).await
 }
 
 async fn add_services(

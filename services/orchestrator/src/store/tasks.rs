@@ -99,6 +99,17 @@ pub async fn renew(
         .await?)
 }
 
+/// Gives all leases of a replica back at once, for others to take over.
+pub async fn give_back(client: &impl GenericClient, owner: &str) -> Result<u64, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE tasks SET lease_expires = now() - interval '1 second'
+             WHERE leased AND owner = $1",
+        )
+        .await?;
+    Ok(client.execute(&statement, &[&owner]).await?)
+}
+
 /// Leases that ran out.
 pub async fn orphaned(
     client: &impl GenericClient,
