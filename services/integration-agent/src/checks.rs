@@ -114,6 +114,15 @@ impl Plan {
         self.checks.iter().all(|(_, sides)| sides.len() == 2)
     }
 
+    /// Those of these checks that have one of the names.
+    #[must_use]
+    pub fn only(&self, names: &[String]) -> Self {
+        let mut plan = self.clone();
+        plan.checks
+            .retain(|(check, _)| names.iter().any(|name| name == check.name.as_str()));
+        plan
+    }
+
     /// Whether there is nothing to run.
     pub fn is_empty(&self) -> bool {
         self.checks.is_empty()

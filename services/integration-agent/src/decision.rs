@@ -4,8 +4,9 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    checks::CheckRun,
     conflict::{Choice, Conflict, Side, bounded_text, is_binary},
-    ladder::Rung,
+    ladder::{Rung, Verdict},
 };
 
 /// Most bytes of what is shown.
@@ -110,6 +111,7 @@ impl Question {
     pub fn about_rungs(
         rungs: &[Rung],
         tree: git2::Oid,
+        checks: &[CheckRun],
         patch: &str,
         source: &str,
         target: &str,
@@ -124,6 +126,11 @@ impl Question {
             hash.update(format!("\n{}: {}", rung.name, rung.verdict).as_bytes());
         }
         let reason = rungs.first().map_or("", |rung| rung.reason.as_str());
+        // What programs print is shown, and not part of what the answer is bound to: it has times in it.
+        for run in checks.iter().filter(|run| run.verdict != Verdict::Passed) {
+            detail.push_str(&["\nThe end of what `", &run.name, "` printed:\n\n"].concat());
+            fenced(&mut detail, &run.last_lines, LINES_SHOWN);
+        }
         detail.push_str("\nWhat the target would get:\n\n");
         fenced(&mut detail, patch, usize::MAX);
         Self {
@@ -250,7 +257,7 @@ mod tests {
     #[test]
     fn an_answer_holds_only_for_what_was_shown() {
         let rungs = [Rung::failed(Name::Checks, "tests: 1 of 2 tests failed")];
-        let question = Question::about_rungs(&rungs, tree(), "+a\n", "topic", "main");
+        let question = Question::about_rungs(&rungs, tree(), &[], "+a\n", "topic", "main");
         let approval = Approval {
             digest: question.digest.clone(),
             choice: AS_IT_IS.to_owned(),
@@ -259,10 +266,10 @@ mod tests {
         assert!(question.answer(std::slice::from_ref(&approval)).is_some());
         // The same failure in other words is the same question; another one is not.
         let again = [Rung::failed(Name::Checks, "tests: 1 of 3 tests failed")];
-        let again = Question::about_rungs(&again, tree(), "+a\n", "topic", "main");
+        let again = Question::about_rungs(&again, tree(), &[], "+a\n", "topic", "main");
         assert!(again.answer(std::slice::from_ref(&approval)).is_some());
         let worse = [Rung::failed(Name::Regions, "x is lost")];
-        let worse = Question::about_rungs(&worse, tree(), "+a\n", "topic", "main");
+        let worse = Question::about_rungs(&worse, tree(), &[], "+a\n", "topic", "main");
         assert!(worse.answer(&[approval]).is_none());
     }
 

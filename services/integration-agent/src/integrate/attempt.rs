@@ -10,7 +10,7 @@ use super::{
     End, Error, MOST_REMERGES, Order, PATCH_LIMIT, REMERGE_PAUSE, Report, Workplace, reference_of,
 };
 use crate::{
-    checks::{self, Plan},
+    checks::{self, CheckRun, Checked, Plan},
     conflict::{Author, Conflict},
     decision::{AS_IT_IS, Question, side_of},
     ladder::{Name, Rung, Verdict, form, regions},
@@ -169,6 +169,7 @@ impl Attempt<'_> {
         let question = Question::about_rungs(
             &missing,
             candidate.tree,
+            &self.report.checks,
             &patch,
             &self.order.source_name,
             &self.report.target,
@@ -256,22 +257,61 @@ impl Attempt<'_> {
             "running the checks of both sides on the merge",
         );
         if !plan.is_empty() {
-            let checkout = self
-                .repository
-                .checkout(
-                    candidate.commit,
-                    &place.running.folder,
-                    CheckoutSettings {
-                        with_git: true,
-                        ..CheckoutSettings::default()
-                    },
-                )
+            let mut checked = self.run_checks(&plan, candidate.commit, place).await?;
+            self.report.programs.append(&mut checked.programs);
+            self.compare_with_target(&plan, &mut checked.runs, place)
                 .await?;
-            let checked = plan.run(checkout.path(), &place.running).await?;
             self.report.checks = checked.runs;
-            self.report.programs.extend(checked.programs);
         }
         self.report.rungs.push(checks::rung(&self.report.checks));
+        Ok(())
+    }
+
+    async fn run_checks(
+        &self,
+        plan: &Plan,
+        commit: CommitId,
+        place: &Workplace,
+    ) -> Result<Checked, Error> {
+        let settings = CheckoutSettings {
+            with_git: true,
+            ..CheckoutSettings::default()
+        };
+        let folder = &place.running.folder;
+        let checkout = self.repository.checkout(commit, folder, settings).await?;
+        Ok(plan.run(checkout.path(), &place.running).await?)
+    }
+
+    /// Says of a check that fails whether it fails on the target alone too: then the change is not to blame,
+    /// and the target is to be mended first.
+    async fn compare_with_target(
+        &mut self,
+        plan: &Plan,
+        runs: &mut [CheckRun],
+        place: &Workplace,
+    ) -> Result<(), Error> {
+        let failed: Vec<_> = runs
+            .iter()
+            .filter(|run| run.verdict == Verdict::Failed)
+            .map(|run| run.name.clone())
+            .collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        place.says(70.0, "checks", "running what failed on the target alone");
+        let alone = plan.only(&failed);
+        let mut alone = self.run_checks(&alone, self.work.target, place).await?;
+        self.report.programs.append(&mut alone.programs);
+        for run in runs.iter_mut().filter(|run| failed.contains(&run.name)) {
+            let other = alone.runs.iter().find(|other| other.name == run.name);
+            let target = &self.report.target;
+            let note = match other.map(|other| other.verdict) {
+                Some(Verdict::Failed) => format!("; it fails on {target} alone too"),
+                Some(Verdict::Passed) => format!("; it passes on {target} alone"),
+                Some(Verdict::NotProven) | None => String::new(),
+            };
+            run.reason.push_str(&note);
+        }
         Ok(())
     }
 

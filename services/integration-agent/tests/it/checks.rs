@@ -37,11 +37,9 @@ async fn a_clean_merge_whose_tests_fail_stays_unmerged() {
     assert_eq!(project.tip(), before);
     let question = result.outcome.unwrap().decision.unwrap();
     assert_eq!(question.choices, ["as-it-is"]);
-    assert!(
-        question.detail.contains("+++ b/right"),
-        "{}",
-        question.detail
-    );
+    for shown in ["+++ b/right", "1 failed in 0.1s"] {
+        assert!(question.detail.contains(shown), "{}", question.detail);
+    }
 
     let mut waived = context(&project.path);
     waived.task_id = String::new();
@@ -62,6 +60,31 @@ async fn a_clean_merge_whose_tests_fail_stays_unmerged() {
     );
     assert_eq!(rung(&result, "checks"), Verdict::Failed);
     assert_ne!(project.tip(), before);
+}
+
+#[tokio::test]
+async fn a_failure_that_the_target_has_already_is_told_from_one_that_the_merge_brings() {
+    for (broken_before, note) in [
+        (true, "it fails on main alone too"),
+        (false, "it passes on main alone"),
+    ] {
+        let (world, agent) = (World::new(), Serving::start().await);
+        let project = if broken_before {
+            let project = Project::new(&world);
+            project.write("values", "broken\n");
+            project.commit("Break it");
+            project.part(
+                |here| here.write("left", "x\n"),
+                |here| here.write("right", "x\n"),
+            );
+            project
+        } else {
+            semantic_conflict(&world)
+        };
+        let result = agent.merge(context(&project.path), Merge::default()).await;
+        assert_eq!(verdict(&result), Verdict::Failed);
+        assert!(summary(&result).contains(note), "{}", summary(&result));
+    }
 }
 
 #[tokio::test]
