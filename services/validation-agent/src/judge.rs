@@ -3,12 +3,13 @@
 //! a person decides about what is found here.
 
 mod configuration;
+mod named_files;
 mod startup;
 mod test_code;
 
 use std::collections::{BTreeSet, HashSet};
 
-pub use self::{configuration::files_named_by, test_code::is_test_path};
+pub use self::{named_files::files_named_by, test_code::is_test_path};
 
 /// In what way a part of the change judges it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

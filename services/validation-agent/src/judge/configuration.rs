@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{BaseJudge, ChangedFile, Class, JudgeChange, test_code};
+use super::{BaseJudge, ChangedFile, Class, JudgeChange};
 
 const CI_FILES: &[&str] = &[
     ".gitlab-ci.yml",
@@ -344,94 +344,4 @@ fn changed_scripts(before: &str, after: &str) -> Vec<String> {
         }
     }
     changed
-}
-
-/// The files of the base that its check commands name: directly, through a runner's own file (`make`, `just`), or
-/// one step further inside a script; and what stands beside a runner in a folder of tests without being a test.
-/// `files` are the paths of the base, `read` gives one of them.
-pub fn files_named_by<'a>(
-    commands: impl IntoIterator<Item = &'a [String]>,
-    files: &BTreeSet<String>,
-    read: impl Fn(&str) -> Option<String>,
-) -> BTreeSet<String> {
-    let mut named = BTreeSet::new();
-    for path in commands.into_iter().flat_map(candidates) {
-        if !files.contains(&path) {
-            continue;
-        }
-        let text = read(&path).unwrap_or_default();
-        named.extend(words(&text).filter(|word| is_script(word) && files.contains(word)));
-        if let Some((folder, _)) = path.rsplit_once('/')
-            && test_code::is_test_path(&path)
-        {
-            let beside = |other: &&String| {
-                other
-                    .rsplit_once('/')
-                    .is_some_and(|(place, _)| place == folder)
-            };
-            named.extend(files.iter().filter(beside).cloned());
-        }
-        named.insert(path);
-    }
-    // Manifests are compared by section, tests by their content.
-    named.retain(|path| {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        let is_manifest = matches!(
-            name,
-            "package.json" | "Cargo.toml" | "pyproject.toml" | "setup.cfg"
-        );
-        let is_test = || {
-            test_code::is_test_path(path)
-                && read(path).is_none_or(|text| !test_code::names(path, &text).is_empty())
-        };
-        !is_manifest && !is_test()
-    });
-    named
-}
-
-/// Paths that a command may mean.
-fn candidates(command: &[String]) -> Vec<String> {
-    let runner = command
-        .first()
-        .map_or("", |program| program.rsplit('/').next().unwrap_or(program));
-    let of_runner: &[&str] = match runner {
-        "make" | "gmake" => &["Makefile", "makefile", "GNUmakefile"],
-        "just" => &["justfile", "Justfile", ".justfile"],
-        "task" => &["Taskfile.yml", "Taskfile.yaml"],
-        "npm" | "yarn" | "pnpm" | "bun" => &["package.json"],
-        "ant" => &["build.xml"],
-        _ => &[],
-    };
-    let module = command
-        .iter()
-        .skip_while(|argument| *argument != "-m")
-        .nth(1);
-    let of_module = module.into_iter().flat_map(|module| {
-        let path = module.replace('.', "/");
-        [format!("{path}.py"), format!("{path}/__main__.py")]
-    });
-    let direct = command
-        .iter()
-        .map(|argument| argument.trim_start_matches("./").to_owned());
-    direct
-        .chain(of_runner.iter().map(|name| (*name).to_owned()))
-        .chain(of_module)
-        .collect()
-}
-
-fn words(text: &str) -> impl Iterator<Item = String> + '_ {
-    text.split(|c: char| c.is_whitespace() || "\"'`;|&()<>=,$@".contains(c))
-        .map(|word| word.trim_start_matches("./").to_owned())
-        .filter(|word| !word.is_empty() && word.len() < 200)
-}
-
-/// Whether it is a file that is run rather than built.
-fn is_script(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    [
-        ".sh", ".bash", ".py", ".js", ".mjs", ".cjs", ".rb", ".pl", ".mk", ".ps1",
-    ]
-    .iter()
-    .any(|end| name.ends_with(end))
-        || (path.contains('/') && !name.contains('.'))
 }

@@ -366,7 +366,9 @@ fn test_main_decides_which_tests_run() {
 #[test]
 fn check_commands_name_their_files() {
     let read = |path: &str| match path {
-        "Makefile" => Some("test:\n\t./tools/run.sh --fast\n".to_owned()),
+        "Makefile" => {
+            Some("test:\n\t@./tools/run.sh --fast\n\tpython3 -m tools.check\n".to_owned())
+        }
         "tools/run.sh" => Some("python3 tools/check.py \"$@\"\n".to_owned()),
         "tests/test_a.py" | "checks/tests/test_b.py" => {
             Some("def test_a():\n    assert True\n".to_owned())
@@ -398,7 +400,10 @@ fn check_commands_name_their_files() {
             .into_iter()
             .collect::<Vec<_>>()
     };
-    assert_eq!(named(&["make", "test"]), ["Makefile", "tools/run.sh"]);
+    assert_eq!(
+        named(&["make", "test"]),
+        ["Makefile", "tools/check.py", "tools/run.sh"]
+    );
     assert_eq!(
         named(&["./tools/run.sh"]),
         ["tools/check.py", "tools/run.sh"]
@@ -409,5 +414,17 @@ fn check_commands_name_their_files() {
     assert_eq!(
         named(&["python3", "-m", "checks.tests"]),
         ["checks/tests/__main__.py", "checks/tests/junit.py"]
+    );
+    assert!(
+        named(&["python3", "-m", "compileall", "src/app.py"]).is_empty(),
+        "looked at, not run"
+    );
+    assert_eq!(
+        named(&["bash", "-e", "tools/run.sh"]),
+        ["tools/check.py", "tools/run.sh"]
+    );
+    assert_eq!(
+        named(&["lint", "--config=tools/run.js", "src/app.py"]),
+        ["tools/run.js"]
     );
 }

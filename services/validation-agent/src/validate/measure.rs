@@ -22,10 +22,11 @@ pub(super) fn checks(assessment: &mut Assessment) {
         .map(crate::reports::TestReport::executed_count)
         .sum();
     let measurements = &mut assessment.measurements;
-    if assessment.checks.iter().any(|check| check.report.is_some()) {
+    if executed > 0 {
         measurements.measured(Metric::TestsExecutedCount, executed as f64, "test reports");
     } else {
-        measurements.missing(Metric::TestsExecutedCount, "no test report");
+        // Zero tests are no data: nothing was seen to hold or not.
+        measurements.missing(Metric::TestsExecutedCount, "no test was executed");
     }
     match assessment
         .checks

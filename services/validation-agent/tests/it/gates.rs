@@ -29,13 +29,15 @@ fn covered(gates: &str) -> (Fixture, String) {
 fn lines(count: u32) -> String {
     (1..=count)
         .map(|number| format!("x{number} = {number}\n"))
-        .collect()
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 fn lcov(run: u32, all: u32) -> String {
-    let lines: String = (1..=all)
+    let lines: Vec<String> = (1..=all)
         .map(|line| format!("DA:{line},{}\n", u32::from(line <= run)))
         .collect();
+    let lines = lines.concat();
     format!("SF:app.py\n{lines}end_of_record\n")
 }
 

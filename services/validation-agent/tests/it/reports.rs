@@ -24,6 +24,7 @@ fn project() -> (Fixture, String) {
 async fn tests_of(script: &str, files: &[(&str, &str)]) -> (Verdict, String, Seen) {
     let (mut fixture, base) = project();
     let commit = Commit::on("main")
+        .write("touched", "1\n")
         .write("work/run", script)
         .write_all(files.iter().copied());
     let head = fixture.commit(commit).unwrap();

@@ -112,7 +112,7 @@ async fn a_hanging_test_is_killed_with_its_tree_and_fails() {
     )
     .await;
     seen.expect(Verdict::Failed);
-    assert!(started.elapsed() < Duration::from_secs(60));
+    assert!(started.elapsed() < Duration::from_mins(1));
     let run = seen.check("tests").tool_run.as_ref().unwrap();
     assert_eq!(run.exit_code, None);
     assert!(run.ending.contains("timed out"), "{run:?}");
@@ -273,9 +273,10 @@ async fn a_link_out_of_the_checkout_fails() {
 async fn a_run_far_shorter_than_its_history_proves_nothing() {
     let (mut fixture, _) = declared("[./run.sh]", "");
     let tap = |count: u32| {
-        let lines: String = (1..=count)
+        let lines: Vec<String> = (1..=count)
             .map(|number| format!("echo 'ok {number} a'\n"))
             .collect();
+        let lines = lines.concat();
         format!("#!/bin/sh\necho 1..{count}\n{lines}")
     };
     let start = fixture

@@ -19,16 +19,13 @@ use validation_agent::{Config, ServeError, config::Cli};
 /// A running agent; dropping it ends it.
 pub struct Serving {
     pub channel: ClientChannel,
-    pub data: TempDir,
+    _data: TempDir,
     _tasks: JoinSet<Result<(), ServeError>>,
 }
 
 impl Serving {
     pub async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap()).await
-    }
-
-    pub async fn start_in(data: TempDir) -> Self {
+        let data = tempfile::tempdir().unwrap();
         let folder = data.path().to_str().unwrap();
         let line = [
             "validation-agent",
@@ -50,7 +47,7 @@ impl Serving {
         let channel = client::channel(&format!("http://{address}"), None).unwrap();
         Self {
             channel,
-            data,
+            _data: data,
             _tasks: serving,
         }
     }
