@@ -1,0 +1,62 @@
+//! Measures a real orchestrator process on a real, durable PostgreSQL with no-op agents, always
+//! beside the floor: bare durable commits of the same run. Prints one Markdown table and writes
+//! `target/bench/summary.json`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark that cannot go on stops, and its output is its purpose"
+)]
+
+mod floor;
+mod load;
+mod machine;
+mod measures;
+mod report;
+
+use std::time::Duration;
+
+use service_runtime::embedded_postgres::{EmbeddedPostgres, Options};
+
+use machine::Machine;
+use report::Report;
+
+fn main() {
+    service_runtime::tls::install_crypto();
+    // `cargo bench` adds a flag of its own.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|name| name != "--bench")
+        .collect();
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| !measures::NAMES.contains(&name.as_str()))
+    {
+        eprintln!(
+            "there is no measure {unknown:?}; there are: {}",
+            measures::NAMES.join(" ")
+        );
+        std::process::exit(2);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let options = testkit::cluster::options(Options {
+            connections_limit: 300,
+            ..Options::durable(folder.path().join("postgres"))
+        });
+        let postgres = EmbeddedPostgres::start(options).await.unwrap();
+        let machine = Machine::new(postgres.connection_string(), folder.path());
+        let mut report = Report::default();
+        Box::pin(measures::run(&machine, &wanted, &mut report)).await;
+        postgres.stop().await.unwrap();
+        report.print();
+        report.write();
+    });
+    runtime.shutdown_timeout(Duration::from_secs(5));
+}
