@@ -28,7 +28,9 @@ pub struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 pub struct E2eArgs {
     /// Folder of secrets for apps under test: `ENVIRONMENT/NAME`, one value a file. Left out: none.
+    // An id of its own, for commands that have the settings of several agents.
     #[arg(
+        id = "e2e_secrets",
         long = "e2e-secrets",
         env = "AGENTIC_E2E_SECRETS",
         value_name = "FOLDER"

@@ -13,6 +13,7 @@ mod follow;
 mod hostile;
 mod listing;
 mod local;
+mod mesh;
 mod scripted;
 mod submit;
 mod terminal;

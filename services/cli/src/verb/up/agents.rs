@@ -19,7 +19,13 @@ pub struct AgentsArgs {
     #[command(flatten)]
     scaffold: scaffold_agent::ScaffoldArgs,
     #[command(flatten)]
+    validation: validation_agent::ValidationArgs,
+    #[command(flatten)]
+    e2e: e2e_agent::E2eArgs,
+    #[command(flatten)]
     integration: integration_agent::IntegrationArgs,
+    #[command(flatten)]
+    deployment: deployment_agent::DeploymentArgs,
 }
 
 /// An agent that listens.
@@ -33,11 +39,12 @@ pub struct Listening {
 
 // Checks an agent's settings, starts it, and waits until it listens.
 macro_rules! start {
-    ($up:expr, $url:expr, $services:expr, $agent:ident, $type:expr, $port:expr $(, $args:expr)*) => {{
-        let config = $agent::Config::new(common($up, $url, $port) $(, $args)*).map_err(|error| wrong(&error))?;
+    ($up:expr, $url:expr, $services:expr, $agent:ident, $type:ident, $args:expr) => {{
+        let common = common($up, $url, $agent::config::PORT);
+        let config = $agent::Config::new(common, $args).map_err(|error| wrong(&error))?;
         let (sender, bound) = oneshot::channel();
         let stop = $services.stop_agents();
-        let name = contracts::agent::type_name($type);
+        let name = contracts::agent::type_name(AgentType::$type);
         $services.agent(name, $agent::serve(config, Some(sender), stop));
         let address = tokio::select! {
             biased;
@@ -45,7 +52,7 @@ macro_rules! start {
             error = $services.ended() => return Err(error),
         };
         Listening {
-            agent_type: $type,
+            agent_type: AgentType::$type,
             address,
         }
     }};
@@ -58,25 +65,34 @@ pub async fn start(
     services: &mut Services,
 ) -> Result<Vec<Listening>, Error> {
     let given = up.args.agents.clone();
-    let scaffold = start!(
-        up,
-        url,
-        services,
-        scaffold_agent,
-        AgentType::Scaffold,
-        50061,
-        given.scaffold
-    );
-    let integration = start!(
-        up,
-        url,
-        services,
-        integration_agent,
-        AgentType::Integration,
-        50064,
-        given.integration
-    );
-    Ok(vec![scaffold, integration])
+    Ok(vec![
+        start!(up, url, services, scaffold_agent, Scaffold, given.scaffold),
+        start!(
+            up,
+            url,
+            services,
+            validation_agent,
+            Validation,
+            given.validation
+        ),
+        start!(up, url, services, e2e_agent, E2e, given.e2e),
+        start!(
+            up,
+            url,
+            services,
+            integration_agent,
+            Integration,
+            given.integration
+        ),
+        start!(
+            up,
+            url,
+            services,
+            deployment_agent,
+            Deployment,
+            given.deployment
+        ),
+    ])
 }
 
 fn common(up: &Up<'_>, url: &str, port: u16) -> AgentArgs {
