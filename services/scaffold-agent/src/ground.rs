@@ -69,23 +69,20 @@ impl Ground {
         };
         let repository = site.cache.open(&url).await?;
         let is_empty = repository.is_empty().await?;
-        let target_branch = if !asked.target_branch.is_empty() {
-            asked.target_branch.clone()
-        } else if is_empty {
-            repository
-                .default_branch()
-                .await
-                .unwrap_or_else(|_| DEFAULT_BRANCH.to_owned())
+        let target_branch = if asked.target_branch.is_empty() {
+            match repository.default_branch().await {
+                Err(Error::NoDefaultBranch { .. }) if is_empty => DEFAULT_BRANCH.to_owned(),
+                found => found?,
+            }
         } else {
-            repository.default_branch().await?
+            asked.target_branch.clone()
         };
         if is_empty {
             begin(site, &repository, &target_branch).await?;
         }
-        let base = if asked.base_commit.is_empty() {
-            repository
-                .resolve(&format!("refs/heads/{target_branch}"))
-                .await?
+        let target = format!("refs/heads/{target_branch}");
+        let start = if asked.base_commit.is_empty() {
+            repository.resolve(&target).await?
         } else {
             repository.resolve(&asked.base_commit).await?
         };
@@ -97,13 +94,18 @@ impl Ground {
             repository,
             url,
             target_branch,
-            base,
-            parent: base,
+            base: start,
+            parent: start,
             branch,
             tip,
             earlier: None,
         };
         ground.find_parent(site, asked).await?;
+        if asked.base_commit.is_empty() {
+            // The target may have moved since the change began.
+            let repository = &ground.repository;
+            ground.base = repository.merge_base(start, ground.parent).await?;
+        }
         Ok(ground)
     }
 

@@ -1,7 +1,8 @@
 //! What the agent refuses, and what it leaves behind then: nothing.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
+use agent_runtime::process::{Command, Ending};
 use contracts::{
     error_reason::ErrorReason,
     scaffold::{ScaffoldAction, ScaffoldTask, StopReason},
@@ -212,5 +213,35 @@ fn wrong_settings_are_refused_in_one_sentence() {
         let error = try_config(&data, more).expect_err(why).to_string();
         assert!(error.contains(why), "{why}: {error}");
         assert!(error.starts_with(more[0]), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_process_ends_with_64_and_one_sentence() {
+    let data = tempfile::tempdir().unwrap();
+    for (variable, value, why) in [
+        (
+            "AGENTIC_SCAFFOLD_TEMPLATE",
+            "pyhton-http",
+            "did you mean python-http?",
+        ),
+        (
+            "AGENTIC_SCAFOLD_TEMPLATE",
+            "python-http",
+            "did you mean AGENTIC_SCAFFOLD_TEMPLATE?",
+        ),
+        ("AGENTIC_LISTEN", "0.0.0.0:0", "clear text"),
+    ] {
+        let ended = Command::new([env!("CARGO_BIN_EXE_scaffold-agent")])
+            .environment("AGENTIC_DATA", data.path())
+            .environment(variable, value)
+            .timeout(Duration::from_secs(20))
+            .run()
+            .await
+            .unwrap();
+        let said = ended.stderr.text();
+        assert_eq!(ended.ending, Ending::Exited(64), "{variable}: {said}");
+        assert!(said.contains(why), "{variable}: {said}");
+        assert_eq!(said.trim().lines().count(), 1, "{said}");
     }
 }

@@ -203,6 +203,28 @@ async fn a_later_task_of_the_workflow_goes_on_from_the_earlier_one() {
 }
 
 #[tokio::test]
+async fn a_target_that_moves_between_attempts_moves_nothing_of_the_task() {
+    let agent = Serving::start().await;
+    let mut repository = Repository::with_files([("notes.txt", "1\n")]).unwrap();
+    let first = agent
+        .run(context("t-1", &repository.url()), generate("node-http"))
+        .await
+        .unwrap();
+    repository
+        .commit(Commit::on("main").write("notes.txt", "2\n"))
+        .unwrap();
+    let mut again = context("t-1", &repository.url());
+    again.attempt = 2;
+    let second = agent.run(again, generate("node-http")).await.unwrap();
+    assert_eq!(second, first);
+    let later = agent
+        .run(context("t-2", &repository.url()), generate("node-http"))
+        .await
+        .unwrap();
+    assert_eq!(place(&later).base_commit, place(&first).base_commit);
+}
+
+#[tokio::test]
 async fn what_people_have_before_there_is_a_project_stays() {
     let agent = Serving::start().await;
     let repository = Repository::with_files([
