@@ -25,7 +25,7 @@ use crate::service::AgentService;
 use crate::session::{self, Standing};
 use crate::tasks::{ORPHAN_GRACE, RESULT_KEPT, TaskSettings, Tasks};
 
-/// Settings that every agent has.
+// Settings that every agent has. (A doc comment here would become the command's own description.)
 #[derive(Debug, Clone, Args)]
 pub struct AgentArgs {
     /// Where and how to listen.

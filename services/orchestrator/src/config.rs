@@ -29,7 +29,7 @@ pub struct Arguments {
     pub telemetry: TelemetryArgs,
 }
 
-/// The orchestrator's own settings.
+// The orchestrator's own settings. (A doc comment here would become the command's own description.)
 #[derive(Debug, Clone, Args)]
 pub struct OrchestratorArgs {
     /// Where and how to listen.

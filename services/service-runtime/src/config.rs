@@ -15,7 +15,7 @@ pub const EXIT_BAD_CONFIGURATION: u8 = 64;
 /// Prefix of our variables.
 pub const PREFIX: &str = "AGENTIC_";
 
-/// Where a process listens and how it stops.
+// Where a process listens and how it stops. (A doc comment here would become the command's own description.)
 #[derive(Debug, Clone, Args)]
 pub struct ListenArgs {
     /// Address for gRPC. Clear text is refused on anything but loopback unless --allow-clear-text.
@@ -47,7 +47,7 @@ impl ListenArgs {
     }
 }
 
-/// Where a process keeps things.
+// Where a process keeps things. (A doc comment here would become the command's own description.)
 #[derive(Debug, Clone, Args)]
 pub struct DataArgs {
     /// Folder for everything that the process keeps.
@@ -147,6 +147,8 @@ pub fn refuse_unknown_variables(
         // What a test run requires of its machine is for the test kit only.
         if name.starts_with(PREFIX)
             && !name.starts_with("AGENTIC_REQUIRE_")
+            // Marks the processes that agents run, and a mesh may be one of them.
+            && name != "AGENTIC_PROCESS_ID"
             && !known.iter().any(|known| *known == name)
         {
             return Err(ConfigError::UnknownVariable {

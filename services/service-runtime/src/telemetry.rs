@@ -25,7 +25,7 @@ pub enum LogFormat {
     Terminal,
 }
 
-/// Telemetry settings.
+// Telemetry settings. (A doc comment here would become the command's own description.)
 #[derive(Debug, Clone, Args)]
 pub struct TelemetryArgs {
     /// Log filter, such as `info` or `orchestrator=debug,warn`.
