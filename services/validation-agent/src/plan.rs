@@ -129,6 +129,24 @@ impl CheckPlan {
         }
     }
 
+    /// Whether what is installed is a function of the commit: nothing is, or a lock file says what.
+    pub fn is_locked(&self) -> bool {
+        self.dependencies.iter().all(|step| {
+            let argv = step.command.as_slice();
+            let names = |word: &str| argv.iter().any(|argument| argument == word);
+            [
+                "--locked",
+                "--frozen",
+                "--frozen-lockfile",
+                "--require-hashes",
+            ]
+            .into_iter()
+            .any(names)
+                || matches!(argv, [program, verb, ..] if program == "npm" && verb == "ci")
+                || matches!(argv, [program, module, ..] if program == "go" && module == "mod")
+        })
+    }
+
     /// Whether that check is to run.
     pub fn wants(&self, name: &str) -> bool {
         self.asked.is_empty() || self.asked.iter().any(|asked| asked == name)

@@ -154,7 +154,17 @@ impl<'a> Workshop<'a> {
 
     /// Runs a check.
     pub async fn check(&self, check: &PlannedCheck, limit: Duration) -> Result<Run, RunError> {
-        let node = self.toolchain.node(&self.home).await;
+        let is_node = check
+            .step
+            .command
+            .as_slice()
+            .first()
+            .is_some_and(|program| program == "node");
+        let node = if is_node {
+            self.toolchain.node(&self.home).await
+        } else {
+            None
+        };
         let instrumented = instrument(check, self.checkout, &self.reports, node);
         let report_path = match &instrumented.tests {
             Some(TestSource::Junit(path)) => {

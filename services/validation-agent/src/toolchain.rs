@@ -59,6 +59,7 @@ impl Question {
 #[derive(Debug, Default)]
 pub struct Toolchain {
     known: Mutex<HashMap<(PathBuf, SystemTime, Question), String>>,
+    digests: Mutex<HashMap<(PathBuf, SystemTime), String>>,
 }
 
 impl Toolchain {
@@ -73,7 +74,7 @@ impl Toolchain {
         let name = program.rsplit('/').next().unwrap_or(program);
         let mut hash = Sha256::new();
         hash.update(path.to_string_lossy().as_bytes());
-        hash.update(content_digest(&path).await.as_bytes());
+        hash.update(self.content_digest(&path).await.as_bytes());
         let mut version = String::new();
         for question in questions(name, argv) {
             let said = self.ask(&path, question, home).await;
@@ -95,10 +96,30 @@ impl Toolchain {
         Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
     }
 
+    async fn content_digest(&self, path: &Path) -> String {
+        let key = (path.to_owned(), modified(path));
+        if let Some(digest) = self
+            .digests
+            .lock()
+            .ok()
+            .and_then(|digests| digests.get(&key).cloned())
+        {
+            return digest;
+        }
+        let path = path.to_owned();
+        let digest = match tokio::task::spawn_blocking(move || content_digest(&path)).await {
+            Ok(Ok(digest)) => digest,
+            // Unreadable, yet runnable: told apart by what it says.
+            Ok(Err(_)) | Err(_) => String::new(),
+        };
+        if let Ok(mut digests) = self.digests.lock() {
+            digests.insert(key, digest.clone());
+        }
+        digest
+    }
+
     async fn ask(&self, path: &Path, question: Question, home: &Path) -> String {
-        let modified = std::fs::metadata(path)
-            .and_then(|found| found.modified())
-            .unwrap_or(SystemTime::UNIX_EPOCH);
+        let modified = modified(path);
         let key = (path.to_owned(), modified, question);
         let known = |known: &Mutex<HashMap<_, String>>| known.lock().ok()?.get(&key).cloned();
         if let Some(version) = known(&self.known) {
@@ -148,24 +169,22 @@ fn questions(name: &str, argv: &[String]) -> Vec<Question> {
     questions
 }
 
-async fn content_digest(path: &Path) -> String {
-    let path = path.to_owned();
-    let digest = tokio::task::spawn_blocking(move || -> std::io::Result<String> {
-        let found = std::fs::metadata(&path)?;
-        if found.len() > MAXIMUM_HASHED_BYTES {
-            let modified = found
-                .modified()?
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or_default();
-            return Ok(format!("{} {}", found.len(), modified.as_nanos()));
-        }
-        Ok(hex::encode(Sha256::digest(std::fs::read(&path)?)))
-    });
-    match digest.await {
-        Ok(Ok(digest)) => digest,
-        // Unreadable, yet runnable: told apart by what it says.
-        Ok(Err(_)) | Err(_) => String::new(),
+fn content_digest(path: &Path) -> std::io::Result<String> {
+    let found = std::fs::metadata(path)?;
+    if found.len() > MAXIMUM_HASHED_BYTES {
+        let modified = found
+            .modified()?
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        return Ok(format!("{} {}", found.len(), modified.as_nanos()));
     }
+    Ok(hex::encode(Sha256::digest(std::fs::read(path)?)))
+}
+
+fn modified(path: &Path) -> SystemTime {
+    std::fs::metadata(path)
+        .and_then(|found| found.modified())
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -190,21 +190,20 @@ impl Validator {
         if let Some(change) = &change {
             assessment.judge_changes = classify(&change.files, &subject.judge);
         }
-        job.reporter
-            .progress(10.0, "secrets", "scanning for secrets");
-        if plan.wants("secrets") {
-            let scan =
-                change::scan_for_secrets(job.repository, self.scanner.clone(), fork, head).await?;
-            assessment
-                .checks
-                .push(secret_check::outcome(&scan, &subject.policy, today));
-        } else {
-            assessment.checks.push(not_asked("secrets"));
-        }
-
-        let ran = self
-            .run_checks(job, &subject, &plan, change.as_ref())
-            .await?;
+        let scanning = async {
+            if !plan.wants("secrets") {
+                return Ok(None);
+            }
+            let scanner = self.scanner.clone();
+            let scan = change::scan_for_secrets(job.repository, scanner, fork, head).await?;
+            Ok::<_, ValidationError>(Some(scan))
+        };
+        let checking = self.run_checks(job, &subject, &plan, change.as_ref());
+        let (scan, ran) = tokio::try_join!(scanning, checking)?;
+        assessment.checks.push(match scan {
+            Some(scan) => secret_check::outcome(&scan, &subject.policy, today),
+            None => not_asked("secrets"),
+        });
         assessment.checks.extend(ran.outcomes);
         assessment.other_runs = ran.other_runs;
         if plan.wants("coverage") {

@@ -118,7 +118,7 @@ impl Validator {
     }
 }
 
-/// Passing results of commands that neither reach the network nor stand on what was fetched from it.
+/// Commands that neither reach the network nor stand on something that may be another tomorrow.
 fn is_cacheable(plan: &CheckPlan, check: &PlannedCheck) -> bool {
-    !check.step.network && plan.dependencies.is_empty()
+    !check.step.network && plan.is_locked()
 }
