@@ -9,7 +9,7 @@ use std::{
 };
 
 use agent_runtime::{
-    process::{Command, Finished, ProcessError, Running},
+    process::{Command, Ending, Finished, ProcessError, Running},
     project::{Ready, ReadyBy, StartBy, log_pattern},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,9 @@ mod ready;
 
 /// How often a start is tried again when somebody else took the port that was meant for the app.
 const PORT_ATTEMPTS: usize = 3;
+
+/// How `docker run` ends when no container was started (its documentation, "Exit status").
+const ENGINE_REFUSED: Ending = Ending::Exited(125);
 
 /// How many lines of its log an app that fails is quoted with.
 const QUOTED_LINES: usize = 20;
@@ -229,8 +232,13 @@ impl App {
                 return Err(StartFailure::Cancelled);
             }
             finished = running.wait() => {
+                let is_boxed = container.is_some();
                 remove(container).await;
                 return Err(match finished {
+                    Ok(finished) if is_boxed && finished.ending == ENGINE_REFUSED => {
+                        let said = finished.last_lines(6);
+                        StartFailure::Unavailable(format!("the engine did not start the container: {said}"))
+                    }
                     Ok(finished) => left_early(finished),
                     Err(error) => StartFailure::Unavailable(error.to_string()),
                 });

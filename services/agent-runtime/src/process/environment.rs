@@ -10,9 +10,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use opentelemetry::trace::TraceContextExt as _;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-
 use super::ProcessError;
 
 /// Carries the identity of a run into every descendant, however detached. Nested runs append to it.
@@ -105,8 +102,9 @@ pub(super) fn scrubbed(home: &Path, network: bool, marker: &str) -> BTreeMap<OsS
     variables.insert("GIT_TERMINAL_PROMPT".into(), "0".into());
     variables.insert("TERM".into(), "dumb".into());
     variables.insert(MARKER_VARIABLE.into(), nested_marker(marker));
-    for (name, value) in trace_context() {
-        variables.insert(name.into(), value.into());
+    let parent = contracts::trace::traceparent(&tracing::Span::current());
+    if !parent.is_empty() {
+        variables.insert("TRACEPARENT".into(), parent.into());
     }
     variables
 }
@@ -121,28 +119,6 @@ fn nested_marker(marker: &str) -> OsString {
         }
         Some(_) | None => marker.into(),
     }
-}
-
-/// W3C trace context of the current span, as the variables that child processes are expected to read.
-fn trace_context() -> Vec<(&'static str, String)> {
-    let context = tracing::Span::current().context();
-    let span = context.span();
-    let span = span.span_context();
-    if !span.is_valid() {
-        return Vec::new();
-    }
-    let parent = format!(
-        "00-{}-{}-{:02x}",
-        span.trace_id(),
-        span.span_id(),
-        span.trace_flags().to_u8()
-    );
-    let mut variables = vec![("TRACEPARENT", parent)];
-    let state = span.trace_state().header();
-    if !state.is_empty() {
-        variables.push(("TRACESTATE", state));
-    }
-    variables
 }
 
 /// This process's `PATH` with one more folder, which is searched first.

@@ -146,6 +146,30 @@ async fn the_environment_is_scrubbed_and_home_is_not_the_hosts() {
 }
 
 #[tokio::test]
+async fn a_program_is_told_the_trace_that_it_belongs_to() {
+    use opentelemetry::trace::TracerProvider as _;
+    use tracing::Instrument as _;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    let traces = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
+    let layer = tracing_opentelemetry::layer().with_tracer(traces.tracer("test"));
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let span = tracing::info_span!("task");
+    let outer = contracts::trace::traceparent(&span);
+    let finished = async { Command::new(["env"]).run().await.unwrap() }
+        .instrument(span)
+        .await;
+    let text = finished.stdout.text();
+    let parent = text
+        .lines()
+        .find_map(|line| line.strip_prefix("TRACEPARENT="))
+        .expect("there is a trace");
+    let part = |text: &str, index: usize| text.split('-').nth(index).unwrap().to_owned();
+    assert_eq!(part(parent, 1), part(&outer, 1), "the same trace");
+    assert_ne!(part(parent, 2), part(&outer, 2), "a span of its own");
+}
+
+#[tokio::test]
 async fn missing_tools_folders_and_permissions_are_told_apart() {
     let folder = TempDir::new().unwrap();
     let missing = Command::new(["no-such-tool-here"]).run().await.unwrap_err();

@@ -20,6 +20,8 @@ pub(super) struct Container {
     name: String,
     run: Vec<String>,
     remove: Vec<String>,
+    /// Compose files are read again for the removal, and mean nothing without their variables.
+    variables: Vec<(String, String)>,
     armed: bool,
 }
 
@@ -31,6 +33,8 @@ impl Container {
         launch: &Launch,
     ) -> Result<Option<Self>, StartFailure> {
         let name = format!("agentic-e2e-{}", Uuid::now_v7());
+        let mut variables = launch.environment.clone();
+        variables.push((launch.port_variable.clone(), port.to_string()));
         let container = match by {
             StartBy::Command(_) | StartBy::Url(_) => return Ok(None),
             StartBy::Image(image) => {
@@ -54,6 +58,7 @@ impl Container {
                     name,
                     run,
                     remove,
+                    variables,
                     armed: true,
                 }
             }
@@ -74,6 +79,7 @@ impl Container {
                     run: with(&["up", "--abort-on-container-exit"]),
                     remove: with(&["down", "--volumes", "--remove-orphans"]),
                     name,
+                    variables,
                     armed: true,
                 }
             }
@@ -96,11 +102,17 @@ impl Container {
     pub(super) async fn remove(mut self) {
         self.armed = false;
         let removed = Command::new(self.remove.iter().cloned())
+            .environments(self.variables.iter().map(|(name, value)| (name, value)))
             .timeout(ENGINE_WITHIN)
             .run()
             .await;
-        if let Err(error) = removed {
-            tracing::warn!(container = self.name, %error, "a container may be left");
+        match removed {
+            Ok(finished) if finished.is_success() => {}
+            Ok(finished) => {
+                let said = finished.last_lines(3);
+                tracing::warn!(container = self.name, said, "a container may be left");
+            }
+            Err(error) => tracing::warn!(container = self.name, %error, "a container may be left"),
         }
     }
 
@@ -133,6 +145,7 @@ impl Drop for Container {
         let mut command = std::process::Command::new(program);
         command
             .args(arguments)
+            .envs(self.variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());

@@ -10,6 +10,7 @@
 
 mod agent;
 mod base;
+mod container;
 mod endpoints;
 mod start;
 mod suites;

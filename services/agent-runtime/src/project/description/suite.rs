@@ -26,7 +26,7 @@ pub(crate) struct E2eKeys {
     /// Suites, each with a name of its own. They find the app in `BASE_URL`; Hurl files in `{{base_url}}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     suites: Vec<Suite>,
-    /// How often a failed test is run again, 0 to 3; 1 if left out.
+    /// How often a failed test is run again, 0 to 3: first at once, then at the end; 2 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(range(max = 3)))]
     retries: Option<u8>,
