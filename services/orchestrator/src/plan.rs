@@ -17,4 +17,8 @@ mod schedule;
 mod step;
 
 #[cfg(test)]
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for the few kinds that it is about"
+)]
 mod tests;

@@ -332,6 +332,10 @@ fn numbers_and_durations_have_bounds() {
     ] {
         assert_eq!(found, format!("pipeline.stages[0].{field}"));
     }
+}
+
+#[test]
+fn rounds_and_conditions_have_bounds() {
     let (field, _) = only_problem(vec![
         stage("scaffold", &[]),
         stage("e2e", &["scaffold"]).repaired_by("scaffold", 11),

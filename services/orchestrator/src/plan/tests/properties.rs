@@ -109,11 +109,8 @@ fn drive_kindly(world: &mut World) {
         if world.state.is_terminal() {
             return;
         }
-        let state = &world.state;
-        let stage = state
-            .stages
-            .iter()
-            .find(|stage| stage.task != TaskState::Absent);
+        let stages = &world.state.stages;
+        let stage = stages.iter().find(|stage| stage.task != TaskState::Absent);
         let event = if let Some(stage) = stage {
             match stage.task {
                 TaskState::Leased => Event::ResultAccepted {
@@ -136,7 +133,7 @@ fn drive_kindly(world: &mut World) {
                 Some(decision_id) => super::resolved(stage, *decision_id, Resolution::Approve),
             }
         } else {
-            panic!("stuck: {state:#?}");
+            panic!("stuck: {:#?}", world.state);
         };
         world.tell(&event).unwrap();
     }

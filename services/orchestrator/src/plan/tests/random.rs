@@ -29,6 +29,11 @@ pub trait Choose {
         self.below(times) == times - 1
     }
 
+    /// A number from 1 to `most`.
+    fn up_to(&mut self, most: usize) -> i32 {
+        i32::try_from(1 + self.below(most)).unwrap_or(1)
+    }
+
     fn one_of<T: Clone>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())].clone()
     }
@@ -82,14 +87,14 @@ pub fn pipeline(choose: &mut impl Choose) -> (Pipeline, BTreeSet<String>) {
                 before.extend(&ancestors[other]);
             }
         }
-        made = made.retried(1 + choose.below(4) as i32, 1 + choose.below(8) as i32);
+        made = made.retried(choose.up_to(4), choose.up_to(8));
         let writers: Vec<_> = before
             .iter()
             .filter(|&&other| stages[other].name.starts_with('s'))
             .collect();
         if !writers.is_empty() && !choose.once_in(3) {
             let writer = &stages[**choose.one_of(&[writers.first(), writers.last()]).unwrap()];
-            made = made.repaired_by(&writer.name.clone(), 1 + choose.below(3) as i32);
+            made = made.repaired_by(&writer.name.clone(), choose.up_to(3));
         } else if choose.once_in(5) {
             made = made.optional();
         }
@@ -250,16 +255,16 @@ pub fn any_event(choose: &mut impl Choose, world: &World) -> Event {
 /// holds everything may be lifted. None: there is nothing to do. While there is `fuel`, people may
 /// send work round again, and agents ask for more.
 pub fn apt_event(choose: &mut impl Choose, world: &World, fuel: &mut u32) -> Option<Event> {
-    let state = &world.state;
+    let now = &world.state;
     let reason = String::new();
     let mut apt: Vec<Event> = Vec::new();
-    if state.paused {
+    if now.paused {
         apt.push(Event::Resumed { reason });
-    } else if state.awaiting_budget {
+    } else if now.awaiting_budget {
         apt.push(Event::BudgetGranted);
     }
     let spare = *fuel > 0;
-    for stage in &state.stages {
+    for stage in &now.stages {
         let name = stage.name.clone();
         let epoch = stage.lease_epoch;
         match stage.task {
@@ -280,8 +285,8 @@ pub fn apt_event(choose: &mut impl Choose, world: &World, fuel: &mut u32) -> Opt
             }
         }
     }
-    for (stage, known) in &world.decisions {
-        let stage = stage.clone();
+    for (name, known) in &world.decisions {
+        let stage = name.clone();
         apt.push(match known {
             None => Event::DecisionOpened {
                 stage,

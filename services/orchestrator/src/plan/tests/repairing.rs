@@ -299,3 +299,19 @@ fn a_repair_that_waits_is_adopted_and_stopped_again_by_the_new_server() {
     };
     assert!(run.commanded(|command| *command == stop));
 }
+
+#[test]
+fn what_a_stopped_stage_did_all_the_same_is_undone_later() {
+    let mut run = run(vec![
+        stage("scaffold", &[]),
+        stage("validation", &["scaffold"]).repaired_by("scaffold", 1),
+        stage("deployment", &["scaffold"]).undone(),
+    ]);
+    run.pass(&["scaffold"]);
+    run.lease("deployment");
+    run.finish("validation", Verdict::Failed);
+    run.result("deployment", Verdict::Passed);
+    run.finish("scaffold", Verdict::Failed);
+    assert_eq!(run.state.workflow, WorkflowState::Compensating);
+    assert_eq!(run.waiting(), ["deployment"]);
+}

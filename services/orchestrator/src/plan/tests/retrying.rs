@@ -23,10 +23,10 @@ fn delay(run: &Run) -> Option<Delay> {
     })
 }
 
-fn at_most(millis: u64) -> Option<Delay> {
-    Some(Delay::Backoff {
+fn at_most(millis: u64) -> Delay {
+    Delay::Backoff {
         most: Duration::from_millis(millis),
-    })
+    }
 }
 
 fn refuse(run: &mut Run) {
@@ -43,9 +43,9 @@ fn errors_are_retried_up_to_the_limit_and_then_the_verdict_is_not_proven() {
     for class in [ErrorClass::Retryable, ErrorClass::TimedOut] {
         let mut run = one(3, 5);
         run.error("validation", class);
-        assert_eq!(delay(&run), at_most(1000));
+        assert_eq!(delay(&run), Some(at_most(1000)));
         run.error("validation", class);
-        assert_eq!(delay(&run), at_most(2000));
+        assert_eq!(delay(&run), Some(at_most(2000)));
         run.is(WorkflowState::Running, &[("validation", StageState::Ready)]);
         run.error("validation", class);
         run.is(WorkflowState::Failed, &[("validation", StageState::Failed)]);
@@ -129,12 +129,12 @@ fn lost_attempts_are_counted_apart() {
 fn refusals_cost_nothing_but_are_not_for_ever() {
     let mut run = one(1, 1);
     refuse(&mut run);
-    assert_eq!(delay(&run), at_most(100));
+    assert_eq!(delay(&run), Some(at_most(100)));
     assert_eq!(run.state.stages[0].attempt, 0);
     for _ in 2..REFUSALS_MOST {
         refuse(&mut run);
     }
-    assert_eq!(delay(&run), at_most(60_000));
+    assert_eq!(delay(&run), Some(at_most(60_000)));
     run.is(WorkflowState::Running, &[("validation", StageState::Ready)]);
     refuse(&mut run);
     assert_eq!(run.ended(), (Verdict::NotProven, "validation"));
@@ -165,7 +165,7 @@ fn backoff_grows_to_its_limit_without_overflow() {
     for attempt in 1..100 {
         run.lose("validation");
         let most = (1000_u64 << (attempt - 1).min(6)).min(60_000);
-        assert_eq!(delay(&run), at_most(most), "{attempt}");
+        assert_eq!(delay(&run), Some(at_most(most)), "{attempt}");
     }
 }
 

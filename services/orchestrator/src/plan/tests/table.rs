@@ -1,13 +1,16 @@
 //! The whole transition table: every state of a stage and of a workflow against every kind of event,
 //! each with its expected answer. A cell is the state after the event, or why it was refused.
 
+mod scenes;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use contracts::id::{ClarificationId, DecisionId, InstanceId};
 use contracts::task::DecisionCategory;
 
-use super::build::{But, pipeline, stage};
+use self::scenes::{Refer, Scene, plain, stage_scenes, workflow_scenes};
+use super::build::{pipeline, stage};
 use super::{Run, asking, outcome, resolved};
 use crate::plan::event::{
     ApprovalEffect, DecisionAsk, ErrorClass, Event, Rejected, Resolution, StageOutcome,
@@ -23,19 +26,6 @@ const ASK: DecisionAsk = DecisionAsk {
     confidence: 0.0,
     has_choices: false,
 };
-
-/// What events may refer to.
-#[derive(Clone, Copy)]
-struct Refer {
-    decision_id: DecisionId,
-    clarification_id: ClarificationId,
-}
-
-struct Scene {
-    name: &'static str,
-    run: Run,
-    refer: Refer,
-}
 
 type Make = fn(&Run, Refer) -> Event;
 
@@ -234,175 +224,6 @@ fn workflow_word(state: WorkflowState) -> &'static str {
         WorkflowState::Failed => "failed",
         WorkflowState::Cancelled => "cancelled",
     }
-}
-
-fn scene(name: &'static str, make: impl FnOnce(&mut Refer) -> Run) -> Scene {
-    let mut refer = Refer {
-        decision_id: DecisionId::new(),
-        clarification_id: ClarificationId::new(),
-    };
-    let run = make(&mut refer);
-    Scene { name, run, refer }
-}
-
-/// `s`, then `t`, then `v`; beside them `keep`, which runs and so keeps the workflow going, and
-/// `w`, which waits.
-fn kept(
-    change: impl Fn(
-        contracts::orchestrator::StageDefinition,
-    ) -> contracts::orchestrator::StageDefinition,
-) -> Run {
-    let mut run = Run::of(pipeline(vec![
-        stage("s", &[]),
-        change(stage(T, &["s"]).repaired_by("s", 3)),
-        stage("v", &[T]),
-        stage("keep", &[]),
-        stage("w", &[]),
-    ]));
-    run.lease("keep");
-    run
-}
-
-fn plain() -> Run {
-    kept(|stage| stage)
-}
-
-fn after_s() -> Run {
-    let mut run = plain();
-    run.pass(&["s"]);
-    run
-}
-
-fn running() -> Run {
-    let mut run = after_s();
-    run.lease(T);
-    run
-}
-
-fn ended(verdict: Verdict) -> Run {
-    let mut run = running();
-    run.result(T, verdict);
-    run
-}
-
-fn stage_scenes() -> Vec<Scene> {
-    vec![
-        scene("blocked", |_| plain()),
-        scene("ready", |_| after_s()),
-        scene("running", |_| running()),
-        scene("stopping", |_| {
-            let mut run = running();
-            run.cancel();
-            run
-        }),
-        scene("succeeded", |_| ended(Verdict::Passed)),
-        scene("failed", |_| ended(Verdict::NotProven)),
-        scene("skipped", |_| {
-            let mut run = kept(But::only_for_apps);
-            let library = StageOutcome {
-                project_is_app: Some(false),
-                ..outcome(Verdict::Passed)
-            };
-            run.finish_with("s", library);
-            run
-        }),
-        scene("cancelled", |_| {
-            let mut run = plain();
-            run.finish("w", Verdict::Failed);
-            run
-        }),
-        scene("ask-before", |refer| {
-            let mut run = kept(|stage| stage.approved(DecisionCategory::CostImpacting));
-            run.pass(&["s"]);
-            refer.decision_id = run.open(T);
-            run
-        }),
-        scene("ask-after", |refer| {
-            let mut run = running();
-            run.result_with(T, asking(Verdict::NotProven, ASK));
-            refer.decision_id = run.open(T);
-            run
-        }),
-        scene("repairing", |_| ended(Verdict::Failed)),
-    ]
-}
-
-fn alone(
-    change: impl Fn(
-        contracts::orchestrator::StageDefinition,
-    ) -> contracts::orchestrator::StageDefinition,
-) -> Run {
-    Run::of(pipeline(vec![change(stage(T, &[]))]))
-}
-
-fn workflow_scenes() -> Vec<Scene> {
-    let leased = || {
-        let mut run = alone(|stage| stage);
-        run.lease(T);
-        run
-    };
-    vec![
-        scene("new", |_| {
-            let pipeline = pipeline(vec![stage(T, &[])]);
-            Run {
-                state: crate::plan::state::State::new(&pipeline, &BTreeSet::new()),
-                pipeline,
-                commands: Vec::new(),
-            }
-        }),
-        scene("pending", |_| alone(|stage| stage)),
-        scene("running", |_| leased()),
-        scene("asking", |refer| {
-            let mut run = leased();
-            run.result_with(T, asking(Verdict::NotProven, ASK));
-            refer.decision_id = run.open(T);
-            run
-        }),
-        scene("unclear", |refer| {
-            let mut run = alone(|stage| stage);
-            run.tell(&Event::ClarificationAsked {
-                stage: None,
-                epoch: None,
-                clarification_id: refer.clarification_id,
-            });
-            run
-        }),
-        scene("broke", |_| {
-            let mut run = leased();
-            run.tell(&Event::BudgetExhausted {
-                stage: T.into(),
-                epoch: 1,
-            });
-            run
-        }),
-        scene("paused", |_| {
-            let mut run = leased();
-            run.pause();
-            run
-        }),
-        scene("undoing", |_| {
-            let mut run = Run::of(pipeline(vec![stage(T, &[]).undone(), stage("v", &[T])]));
-            run.pass(&[T]);
-            run.finish("v", Verdict::Failed);
-            run.lease(T);
-            run
-        }),
-        scene("succeeded", |_| {
-            let mut run = alone(|stage| stage);
-            run.pass(&[T]);
-            run
-        }),
-        scene("failed", |_| {
-            let mut run = alone(|stage| stage);
-            run.finish(T, Verdict::Failed);
-            run
-        }),
-        scene("cancelled", |_| {
-            let mut run = alone(|stage| stage);
-            run.cancel();
-            run
-        }),
-    ]
 }
 
 fn render(scenes: &[Scene], word: impl Fn(&Run) -> &'static str) -> String {

@@ -244,7 +244,7 @@ impl World {
         let state = &self.state;
         self.seen += 1;
         // Storing is slow, and the same for all.
-        if self.seen % 8 == 0 {
+        if self.seen.is_multiple_of(8) {
             let stored = serde_json::to_string(state).unwrap();
             assert_eq!(&serde_json::from_str::<State>(&stored).unwrap(), state);
         }
