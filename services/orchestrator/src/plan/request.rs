@@ -41,9 +41,9 @@ impl Step<'_> {
         Ok(())
     }
 
-    pub fn time_out(&mut self) {
+    pub fn time_out(&mut self) -> Result<(), Rejected> {
         if self.state.stop.is_some() || self.state.compensating {
-            return;
+            return Err(self.wrong_state("it is ending already"));
         }
         self.state.stop = Some(Stop::TimedOut);
         if self.state.failure.is_none() {
@@ -58,6 +58,7 @@ impl Step<'_> {
                 stage,
             });
         }
+        Ok(())
     }
 
     pub fn pause(&mut self, reason: &str) -> Result<(), Rejected> {

@@ -129,10 +129,7 @@ impl<'a> Step<'a> {
             Event::CancelRequested { reason } => self.cancel(reason),
             Event::Paused { reason } => self.pause(reason),
             Event::Resumed { reason } => self.resume(reason),
-            Event::WorkflowTimedOut => {
-                self.time_out();
-                Ok(())
-            }
+            Event::WorkflowTimedOut => self.time_out(),
         }
     }
 
