@@ -5,7 +5,10 @@ mod asking;
 
 use std::time::Duration;
 
-use contracts::orchestrator::{GetWorkflowRequest, Workflow};
+use contracts::orchestrator::{
+    GetWorkflowRequest, ListClarificationsRequest, ListDecisionsRequest, Workflow,
+};
+use contracts::parse::PAGE_SIZE_MOST;
 
 use crate::error::Error;
 use crate::exit::Exit;
@@ -13,6 +16,7 @@ use crate::input::Input;
 use crate::mesh::{Mesh, call};
 use crate::outcome;
 use crate::output::Output;
+use crate::pick;
 use crate::progress::Progress;
 use crate::view::View;
 use crate::watcher::{Seen, Watcher};
@@ -41,13 +45,14 @@ pub async fn follow(
 ) -> Result<Exit, Error> {
     let mut view = View::new(output);
     let watcher = Watcher::new(mesh, workflow_id.to_owned(), after, args.reconnect_within);
-    let ended = watch(watcher, &mut view, output, input, args).await;
+    let ended = watch(watcher, after, &mut view, output, input, args).await;
     view.close();
     ended
 }
 
 async fn watch(
     mut watcher: Watcher,
+    after: i64,
     view: &mut View<'_>,
     output: &Output,
     input: &mut Input,
@@ -58,7 +63,7 @@ async fn watch(
     let mut asking = Asking::new(args.actor.clone());
     let mut live = false;
     let mut away = false;
-    let mut idle_told = false;
+    let mut held_told = false;
     loop {
         let seen = tokio::select! {
             biased;
@@ -77,7 +82,12 @@ async fn watch(
         }
         match seen {
             Seen::Event(event) => view.event(&event, watcher.progress())?,
-            Seen::CaughtUp => live = true,
+            Seen::CaughtUp => {
+                if !live && after > 0 {
+                    learn(&mut watcher).await?;
+                }
+                live = true;
+            }
             Seen::Broken(why) => {
                 away = true;
                 view.note(&format!("connection lost, trying again: {why}"));
@@ -89,7 +99,7 @@ async fn watch(
         if !live || progress.finished {
             continue;
         }
-        if input.is_forbidden() && needs_person(progress) {
+        if input.is_forbidden() && progress.needs_person() {
             view.close();
             tell_what_waits(progress, output);
             return Ok(Exit::Waiting);
@@ -98,20 +108,32 @@ async fn watch(
             .update(progress, watcher.mesh(), view, output, input)
             .await;
         // Paused, or out of budget: nothing to answer, something to do.
-        let idle = progress.waits_for_person()
-            && progress.decisions.is_empty()
-            && progress.clarifications.is_empty();
-        if idle && !idle_told {
+        if progress.is_held() && !held_told {
             view.note(&waiting(progress));
         }
-        idle_told = idle;
+        held_told = progress.is_held();
     }
 }
 
-fn needs_person(progress: &Progress) -> bool {
-    progress.waits_for_person()
-        || !progress.decisions.is_empty()
-        || !progress.clarifications.is_empty()
+// What happened before the watch began is not in its events, but what is open of it is known.
+async fn learn(watcher: &mut Watcher) -> Result<(), Error> {
+    let mesh = watcher.mesh().clone();
+    let workflow_id = watcher.workflow_id().to_owned();
+    let workflow = pick::workflow(&mesh, &workflow_id).await?;
+    let decisions = ListDecisionsRequest {
+        page_size: PAGE_SIZE_MOST,
+        workflow_id: workflow_id.clone(),
+        ..ListDecisionsRequest::default()
+    };
+    let decisions = call!(mesh, decisions.list_decisions(decisions))?.decisions;
+    let open = ListClarificationsRequest {
+        page_size: PAGE_SIZE_MOST,
+        workflow_id,
+        ..ListClarificationsRequest::default()
+    };
+    let open = call!(mesh, clarifications.list_clarifications(open))?.clarifications;
+    watcher.learn(&workflow, decisions, open);
+    Ok(())
 }
 
 fn tell_what_waits(progress: &Progress, output: &Output) {

@@ -57,21 +57,15 @@ pub fn lines(workflow: &Workflow, painter: Painter) -> Vec<String> {
         fact("running", format!("{}{revision}", clean(&outcome.endpoint)));
     }
     lines.extend(stage_lines(workflow, painter));
-    let artifact_count: usize = outcomes(workflow).map(|(_, o)| o.artifacts.len()).sum();
     let mut fact = |name: &str, value: String| {
         lines.push(format!(
             "  {} {value}",
             painter.paint(Paint::Faint, &format!("{name:<11}"))
         ));
     };
-    if artifact_count > 0 {
-        fact(
-            "artifacts",
-            format!(
-                "{artifact_count}: agentic artifacts list {}",
-                clean(&workflow.workflow_id)
-            ),
-        );
+    if outcomes(workflow).any(|(_, outcome)| !outcome.artifacts.is_empty()) {
+        let id = clean(&workflow.workflow_id);
+        fact("artifacts", format!("agentic artifacts list {id}"));
     }
     if let Some(usage) = outcome.usage.filter(|usage| usage.cost_micros > 0) {
         fact("cost", words::cost(usage.cost_micros));

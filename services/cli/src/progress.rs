@@ -213,14 +213,17 @@ impl Progress {
         self.stages.iter_mut().find(|stage| stage.name() == name)
     }
 
-    /// Whether nothing goes on until a person does something.
-    pub fn waits_for_person(&self) -> bool {
+    /// Whether a person must do something before the workflow goes on. A state says so a moment
+    /// before the question that goes with it is told; only the question counts.
+    pub fn needs_person(&self) -> bool {
+        !self.decisions.is_empty() || !self.clarifications.is_empty() || self.is_held()
+    }
+
+    /// Whether it was paused, or has nothing left to spend.
+    pub fn is_held(&self) -> bool {
         matches!(
             self.workflow.state(),
-            WorkflowState::AwaitingDecision
-                | WorkflowState::AwaitingClarification
-                | WorkflowState::AwaitingBudget
-                | WorkflowState::Paused
+            WorkflowState::AwaitingBudget | WorkflowState::Paused
         )
     }
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use contracts::client::Retry;
 use contracts::orchestrator::watch_workflow_response::Payload;
-use contracts::orchestrator::{WatchWorkflowRequest, WatchWorkflowResponse, WorkflowEvent};
+use contracts::orchestrator::{
+    Clarification, Decision, WatchWorkflowRequest, WatchWorkflowResponse, Workflow, WorkflowEvent,
+};
 use tokio::time::Instant;
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::error::{Error, is_broken};
 use crate::mesh::Mesh;
-use crate::progress::{Applied, Progress};
+use crate::progress::{Applied, OpenDecision, Progress};
 use crate::words;
 
 // The mesh says something at least every 15 s (contract.md); three missed ones mean that it is gone
@@ -84,9 +86,36 @@ impl Watcher {
         &self.progress
     }
 
+    /// Which workflow.
+    pub fn workflow_id(&self) -> &str {
+        &self.workflow_id
+    }
+
     /// The mesh, where it was last found.
     pub fn mesh(&self) -> &Mesh {
         &self.mesh
+    }
+
+    /// Takes over what is known from elsewhere, for a watch that begins in the middle.
+    pub fn learn(
+        &mut self,
+        workflow: &Workflow,
+        decisions: Vec<Decision>,
+        open: Vec<Clarification>,
+    ) {
+        self.progress.take_workflow(workflow);
+        for decision in decisions {
+            let asked = OpenDecision {
+                stage: decision.stage,
+                request: decision.request.unwrap_or_default(),
+            };
+            self.progress.decisions.insert(decision.decision_id, asked);
+        }
+        for one in open {
+            self.progress
+                .clarifications
+                .insert(one.clarification_id, one.question);
+        }
     }
 
     /// The next thing to know. Cancel safe: what was not returned comes again.

@@ -77,7 +77,7 @@ fn a_failure_says_reason_finding_and_next_command() {
             "  reason      validation: 1 of 3 tests failed",
             "  finding     shop.py:12  expected 2, got 3",
             "  validation  failed            4.0 s  (attempt 2) 1 of 3 tests failed",
-            "  artifacts   1: agentic artifacts list w1",
+            "  artifacts   agentic artifacts list w1",
             "  next        agentic logs w1 --stage validation",
         ]
     );

@@ -175,7 +175,7 @@ fn decisions_are_open_until_resolved() {
     );
     asked.set_state(WorkflowState::AwaitingDecision);
     progress.apply(&asked);
-    assert!(progress.waits_for_person());
+    assert!(progress.needs_person());
     assert_eq!(progress.decisions["d"].request.question, "really?");
     progress.apply(&event(
         3,
@@ -188,7 +188,7 @@ fn decisions_are_open_until_resolved() {
         }),
     ));
     assert!(progress.decisions.is_empty());
-    assert!(!progress.waits_for_person());
+    assert!(!progress.needs_person());
 }
 
 #[test]

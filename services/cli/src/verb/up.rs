@@ -35,6 +35,8 @@ Examples:
   agentic up --data ./mesh --fixed-ports
   agentic up --database-url postgres://agentic@127.0.0.1/agentic";
 
+const TRY: &str = "try:  agentic run --type app --template python-http --name shop";
+
 /// Arguments of `up`.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -112,9 +114,7 @@ pub async fn run(
         .live(&mut database, &mut services, &surroundings.output, begun)
         .await;
     MeshFile::remove(&data);
-    if args.background || !surroundings.output.is_json() {
-        tracing::info!("the mesh stops");
-    }
+    tracing::info!("the mesh stops");
     let stopped = services.stop().await;
     let database_stopped = database.stop().await;
     ended.and(stopped).and(database_stopped)?;
@@ -150,7 +150,15 @@ impl Up<'_> {
             }
         };
         ready.mesh_file().write(self.data)?;
-        ready.tell(output, self.data, database.description(), begun.elapsed())?;
+        let told = ready.told(self.data, database.description(), begun.elapsed());
+        if self.args.background || output.is_json() {
+            // In the background the one line is for the parent, which shows it.
+            output.line(told.to_string())?;
+        } else {
+            ready::show(&told, output)?;
+            output.note(TRY);
+            output.note("stop: agentic down, or Ctrl-C here");
+        }
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),

@@ -58,6 +58,55 @@ async fn a_decision_that_was_made_long_ago_stops_nobody() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_state_that_comes_before_its_question_does_not_end_the_watch() -> Result<()> {
+    let (scripted, id) = waiting();
+    // The end of a stage and the question after it are one commit: both carry its state.
+    let waits = scripted.know().workflow.state;
+    for event in &mut scripted.know().events {
+        event.state = waits;
+    }
+    let server = scripted.serve().await?;
+    let ended = run(&server.url(), &["watch", "shop", "--no-input"]).await?;
+    assert_eq!(ended.code, 10, "{ended:?}");
+    assert!(
+        ended.err.contains(&format!("agentic approve {id}")),
+        "{}",
+        ended.err
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_that_begins_after_the_question_knows_it_all_the_same() -> Result<()> {
+    let (scripted, id) = waiting();
+    let last = scripted.know().events.len().to_string();
+    let server = scripted.serve().await?;
+    let arguments = ["watch", "shop", "--no-input", "--after", &last];
+    let ended = run(&server.url(), &arguments).await?;
+    assert_eq!(ended.code, 10, "{ended:?}");
+    assert!(
+        ended.err.contains(&format!("agentic approve {id}")),
+        "{}",
+        ended.err
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_paused_workflow_waits_for_a_person_too() -> Result<()> {
+    use contracts::orchestrator::WorkflowPaused;
+    use contracts::orchestrator::workflow_event::Payload;
+    let mut story = Story::begin();
+    story.workflow.set_state(WorkflowState::Paused);
+    let story = story.then("", Payload::Paused(WorkflowPaused::default()));
+    let server = Scripted::new(story).serve().await?;
+    let ended = run(&server.url(), &["watch", "shop", "--no-input"]).await?;
+    assert_eq!(ended.code, 10, "{ended:?}");
+    assert!(ended.err.contains("agentic resume "), "{}", ended.err);
+    Ok(())
+}
+
+#[tokio::test]
 async fn in_a_pipe_the_commands_are_printed_and_the_watch_goes_on() -> Result<()> {
     let (scripted, id) = waiting();
     let count = scripted.know().events.len();

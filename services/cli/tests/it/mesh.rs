@@ -78,12 +78,17 @@ impl Place {
 
     /// Starts a mesh and waits until it is ready.
     pub async fn start(&self) -> Result<Mesh> {
+        self.start_as(self.up(&["--json"])).await
+    }
+
+    /// The same by this command.
+    pub async fn start_as(&self, mut up: Command) -> Result<Mesh> {
         std::fs::create_dir_all(self.data())?;
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.log())?;
-        let mut child = self.up(&["--json"]).stderr(log).spawn()?;
+        let mut child = up.stderr(log).spawn()?;
         let out = child.stdout.take().context("no standard output")?;
         let mut lines = BufReader::new(out).lines();
         let line = tokio::time::timeout(READY_WITHIN, lines.next_line()).await??;

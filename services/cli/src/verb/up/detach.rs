@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::mesh::file::Lock;
-use crate::output::{Output, Paint, clean, clean_text};
+use crate::output::{Output, clean_text};
 
 // A log this large begins anew; the one before is kept.
 const LOG_BYTES: u64 = 16 * 1024 * 1024;
@@ -31,7 +31,7 @@ pub async fn detach(data: &Path, ready_within: Duration, output: &Output) -> Res
     drop(Lock::take(data)?);
     let (path, log) = open_log(data)?;
     let begin = log.metadata().map_or(0, |metadata| metadata.len());
-    let mut child = start(data, log)?;
+    let mut child = start(log)?;
     let ready = tokio::select! {
         biased;
         _ = tokio::signal::ctrl_c() => {
@@ -83,7 +83,7 @@ fn open_log(data: &Path) -> Result<(PathBuf, File), Error> {
 }
 
 // The same arguments again; its one line of output is how it says that it is ready.
-fn start(data: &Path, log: File) -> Result<Child, Error> {
+fn start(log: File) -> Result<Child, Error> {
     let failed = |source| Error::System {
         doing: "cannot start the mesh",
         source,
@@ -91,8 +91,7 @@ fn start(data: &Path, log: File) -> Result<Child, Error> {
     let program = std::env::current_exe().map_err(failed)?;
     Command::new(program)
         .args(std::env::args_os().skip(1))
-        .args(["--background", "--json", "--data"])
-        .arg(data)
+        .arg("--background")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
@@ -120,23 +119,9 @@ fn tell(line: &str, log: &Path, output: &Output) -> Result<Exit, Error> {
     }
     let ready: serde_json::Value = serde_json::from_str(line)
         .map_err(|error| Error::Failed(format!("the mesh said {line:?}: {error}")))?;
-    let text = |name: &str| ready[name].as_str().map(clean).unwrap_or_default();
-    let painter = output.painter();
-    output.line(format!(
-        "{} at {} (process {})",
-        painter.paint(Paint::Good, "mesh ready"),
-        painter.paint(Paint::Strong, &text("address")),
-        ready["pid"]
-    ))?;
-    for agent in ready["agents"].as_array().into_iter().flatten() {
-        output.note(format!(
-            "  {:<12} {}",
-            agent["agentType"].as_str().unwrap_or_default(),
-            agent["address"].as_str().unwrap_or_default()
-        ));
-    }
+    super::ready::show(&ready, output)?;
     output.note(format!("log:  {}", log.display()));
-    output.note("try:  agentic run --type app --template python-http --name shop");
+    output.note(super::TRY);
     output.note("stop: agentic down");
     Ok(Exit::Succeeded)
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use contracts::agent::type_name;
 use contracts::orchestrator::{AgentState, ListAgentsRequest};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::agents::Listening;
 use crate::error::Error;
 use crate::mesh::file::MeshFile;
 use crate::mesh::{Mesh, Place, call};
-use crate::output::{Output, Paint};
+use crate::output::{Output, Paint, clean};
 use crate::words;
 
 // An agent is called back within milliseconds of connecting; nobody is told when.
@@ -65,63 +65,53 @@ impl Ready {
         }
     }
 
-    /// Says that it is ready.
-    pub fn tell(
-        &self,
-        output: &Output,
-        data: &Path,
-        database: &str,
-        took: Duration,
-    ) -> Result<(), Error> {
-        if output.is_json() {
-            let agents: Vec<_> = self
-                .agents
-                .iter()
-                .map(|agent| {
-                    json!({
-                        "agentType": type_name(agent.agent_type),
-                        "address": format!("http://{}", agent.address),
-                    })
+    /// That it is ready, for programs.
+    pub fn told(&self, data: &Path, database: &str, took: Duration) -> Value {
+        let agents: Vec<_> = self
+            .agents
+            .iter()
+            .map(|agent| {
+                json!({
+                    "agentType": type_name(agent.agent_type),
+                    "address": format!("http://{}", agent.address),
                 })
-                .collect();
-            let ready = json!({
-                "address": self.address,
-                "http": self.http,
-                "pid": std::process::id(),
-                "data": data,
-                "database": database,
-                "agents": agents,
-                "readySeconds": took.as_secs_f64(),
-            });
-            return output.line(ready.to_string());
-        }
-        let painter = output.painter();
-        output.line(format!(
-            "{} at {} in {} (process {})",
-            painter.paint(Paint::Good, "mesh ready"),
-            painter.paint(Paint::Strong, &self.address),
-            words::duration(took),
-            std::process::id()
-        ))?;
-        let mut lines = vec![
-            ("data", data.display().to_string()),
-            ("database", database.to_owned()),
-        ];
-        lines.extend(self.http.clone().map(|http| ("http", http)));
-        lines.extend(self.agents.iter().map(|agent| {
-            (
-                type_name(agent.agent_type),
-                format!("http://{}", agent.address),
-            )
-        }));
-        for (name, value) in lines {
-            output.line(format!(
-                "  {} {value}",
-                painter.paint(Paint::Faint, &format!("{name:<12}"))
-            ))?;
-        }
-        output.note("try:  agentic run --type app --template python-http --name shop");
-        output.note("stop: agentic down, or Ctrl-C here");
-        Ok(())
+            })
+            .collect();
+        json!({
+            "address": self.address,
+            "http": self.http,
+            "pid": std::process::id(),
+            "data": data,
+            "database": database,
+            "agents": agents,
+            "readySeconds": took.as_secs_f64(),
+        })
     }
+}
+
+/// That a mesh is ready, for people.
+pub fn show(ready: &Value, output: &Output) -> Result<(), Error> {
+    let painter = output.painter();
+    let text = |value: &Value| clean(value.as_str().unwrap_or_default());
+    let took = ready["readySeconds"].as_f64().unwrap_or_default();
+    let took = Duration::try_from_secs_f64(took).unwrap_or_default();
+    output.line(format!(
+        "{} at {} in {} (process {})",
+        painter.paint(Paint::Good, "mesh ready"),
+        painter.paint(Paint::Strong, &text(&ready["address"])),
+        words::duration(took),
+        ready["pid"]
+    ))?;
+    let agents = ready["agents"].as_array().into_iter().flatten();
+    let lines = ["http", "data", "database"]
+        .map(|name| (name.to_owned(), text(&ready[name])))
+        .into_iter()
+        .chain(agents.map(|agent| (text(&agent["agentType"]), text(&agent["address"]))));
+    for (name, value) in lines {
+        output.line(format!(
+            "  {} {value}",
+            painter.paint(Paint::Faint, &format!("{name:<12}"))
+        ))?;
+    }
+    Ok(())
 }
