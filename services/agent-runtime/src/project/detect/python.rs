@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+mod requirements;
+
 use super::{CheckKind, Ecosystem, Language, Step, View};
 
 const LANGUAGE: Option<Language> = Some(Language::Python);
@@ -51,14 +53,23 @@ pub(super) fn detect(view: &View<'_>) -> Option<Ecosystem> {
         argv.extend(code.iter().map(String::as_str));
         add(CheckKind::Build, view.step(LANGUAGE, &argv, &code[0]));
     }
-    add(CheckKind::Types, types(view, &project));
-    add(CheckKind::Lint, lint(view, &project));
-    add(CheckKind::Format, format(view, &project));
-    add(CheckKind::Tests, tests(view, &project));
+    let types = types(view, &project, &code);
+    let lint = lint(view, &project);
+    let format = format(view, &project);
+    let tests = tests(view, &project);
+    let tools: Vec<&str> = [&types, &lint, &format]
+        .into_iter()
+        .filter_map(|step| tool(step.as_ref()?))
+        .collect();
+    let wanted = requirements::wanted(view, &project, tests.as_ref().and_then(tool), &tools);
+    add(CheckKind::Types, types.clone());
+    add(CheckKind::Lint, lint.clone());
+    add(CheckKind::Format, format.clone());
+    add(CheckKind::Tests, tests);
     Some(Ecosystem {
         language: LANGUAGE,
         manifest: view.origin(&manifest),
-        dependencies: dependencies(view, &project),
+        dependencies: install(view, &wanted),
         checks,
     })
 }
@@ -91,6 +102,37 @@ fn code(view: &View<'_>) -> Vec<String> {
     code
 }
 
+/// The Python tool that a step runs: `mypy` of `python3 -m mypy .`, `ruff` of `ruff check .`.
+fn tool(step: &Step) -> Option<&str> {
+    match step.command.as_slice() {
+        [program, module, name, ..] if program == "python3" && module == "-m" => Some(name),
+        [program, ..] => Some(program),
+        [] => None,
+    }
+}
+
+fn install(view: &View<'_>, wanted: &requirements::Wanted) -> Option<Step> {
+    if wanted.arguments.is_empty() {
+        return None;
+    }
+    let mut argv = vec![
+        "python3",
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+    ];
+    argv.extend(wanted.arguments.iter().map(String::as_str));
+    let mut step = view.step(LANGUAGE, &argv, "")?.online();
+    let origins: Vec<String> = wanted
+        .origins
+        .iter()
+        .map(|origin| view.origin(origin))
+        .collect();
+    step.origin = origins.join(", ");
+    Some(step)
+}
+
 fn has_tool(project: &toml::Table, names: &[&str]) -> bool {
     let mut place = project.get("tool");
     for name in names {
@@ -105,25 +147,50 @@ fn has_section(view: &View<'_>, file: &str, section: &str) -> bool {
         .is_some_and(|text| text.lines().any(|line| line.trim() == header))
 }
 
-fn types(view: &View<'_>, project: &toml::Table) -> Option<Step> {
-    let mypy = ["python3", "-m", "mypy", "."];
-    if let Some(origin) = view.first(&["mypy.ini", ".mypy.ini"]) {
-        view.step(LANGUAGE, &mypy, origin)
-    } else if has_tool(project, &["mypy"]) {
-        view.step(LANGUAGE, &mypy, "pyproject.toml tool.mypy")
+fn types(view: &View<'_>, project: &toml::Table, code: &[String]) -> Option<Step> {
+    let (origin, names_files) = if let Some(file) = view.first(&["mypy.ini", ".mypy.ini"]) {
+        (file.to_owned(), names_files(view, file))
+    } else if let Some(mypy) = project.get("tool").and_then(|tool| tool.get("mypy")) {
+        let named = ["files", "packages", "modules"]
+            .iter()
+            .any(|key| mypy.get(key).is_some());
+        ("pyproject.toml tool.mypy".to_owned(), named)
     } else if has_section(view, "setup.cfg", "mypy") {
-        view.step(LANGUAGE, &mypy, "setup.cfg mypy")
+        ("setup.cfg mypy".to_owned(), names_files(view, "setup.cfg"))
     } else if view.has("pyrightconfig.json") {
-        view.step(LANGUAGE, &["pyright"], "pyrightconfig.json")
+        return view.step(LANGUAGE, &["pyright"], "pyrightconfig.json");
     } else if has_tool(project, &["pyright"]) {
-        view.step(LANGUAGE, &["pyright"], "pyproject.toml tool.pyright")
+        return view.step(LANGUAGE, &["pyright"], "pyproject.toml tool.pyright");
     } else {
-        None
+        return None;
+    };
+    let mut argv = vec!["python3", "-m", "mypy"];
+    // Naming files on the command line would override the configuration.
+    if !names_files {
+        argv.extend(code.iter().map(String::as_str));
+        if code.is_empty() {
+            argv.push(".");
+        }
     }
+    view.step(LANGUAGE, &argv, &origin)
+}
+
+/// Whether an ini file tells mypy itself what to look at.
+fn names_files(view: &View<'_>, file: &str) -> bool {
+    let text = view.text(file).unwrap_or_default();
+    let mut in_section = false;
+    text.lines().map(str::trim).any(|line| {
+        if line.starts_with('[') {
+            in_section = line == "[mypy]";
+        }
+        let key = line.split('=').next().unwrap_or_default().trim();
+        in_section && matches!(key, "files" | "packages" | "modules")
+    })
 }
 
 fn lint(view: &View<'_>, project: &toml::Table) -> Option<Step> {
-    let ruff = ["ruff", "check", "."];
+    // A configuration may ask for fixes; a check must not change what it looks at.
+    let ruff = ["ruff", "check", "--no-fix", "."];
     let flake8 = ["python3", "-m", "flake8"];
     if let Some(origin) = view.first(&["ruff.toml", ".ruff.toml"]) {
         view.step(LANGUAGE, &ruff, origin)
@@ -240,40 +307,4 @@ fn pytest_origin(view: &View<'_>, project: &toml::Table, tests: &[&str]) -> Opti
         })
     };
     read.iter().find(plain).map(|file| (*file).to_owned())
-}
-
-fn dependencies(view: &View<'_>, project: &toml::Table) -> Option<Step> {
-    let pip = [
-        "python3",
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-    ];
-    let named = |text: String| {
-        text.lines()
-            .map(str::trim)
-            .any(|line| !line.is_empty() && !line.starts_with('#'))
-    };
-    let install = |what: &[&str], origin: &str| {
-        let mut argv = pip.to_vec();
-        argv.extend(what);
-        view.step(LANGUAGE, &argv, origin).map(Step::online)
-    };
-    if view.text("requirements.txt").is_some_and(named) {
-        return install(&["--requirement", "requirements.txt"], "requirements.txt");
-    }
-    let declared = project
-        .get("project")
-        .and_then(|project| project.get("dependencies")?.as_array())
-        .is_some_and(|list| !list.is_empty());
-    if declared {
-        return install(&["."], "pyproject.toml project.dependencies");
-    }
-    let setup =
-        view.text("setup.py").unwrap_or_default() + &view.text("setup.cfg").unwrap_or_default();
-    if setup.contains("install_requires") {
-        return install(&["."], "setup.py install_requires");
-    }
-    None
 }

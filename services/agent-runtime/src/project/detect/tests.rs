@@ -1,13 +1,15 @@
 //! Small projects of every kind, and what is found in them.
 
+mod python;
+
 use crate::project::{Project, plan::DescriptionOrigin, source::Fixture};
 
-fn read(files: &[(&str, &str)]) -> Project {
+pub(super) fn read(files: &[(&str, &str)]) -> Project {
     Project::read(&Fixture::new(files)).unwrap()
 }
 
 /// Names, commands and origins of the checks, one per line.
-fn checks(project: &Project) -> Vec<String> {
+pub(super) fn checks(project: &Project) -> Vec<String> {
     project
         .checks
         .iter()
@@ -20,7 +22,7 @@ fn checks(project: &Project) -> Vec<String> {
         .collect()
 }
 
-fn start(project: &Project) -> Option<String> {
+pub(super) fn start(project: &Project) -> Option<String> {
     let start = project.app.as_ref()?.start.as_ref()?;
     Some(format!("{:?} <- {}", start.value.by, start.origin))
 }
@@ -83,106 +85,6 @@ fn a_rust_server_that_reads_its_port_is_an_app() {
         ("src/main.rs", main),
     ]);
     assert_eq!(start(&tool), None);
-}
-
-#[test]
-fn python_tests_are_run_with_what_they_are_written_for() {
-    let unittest = read(&[
-        ("shop/__init__.py", ""),
-        ("tests/__init__.py", ""),
-        ("tests/test_shop.py", "import unittest\n"),
-    ]);
-    assert_eq!(
-        checks(&unittest),
-        [
-            "build: python3 -m compileall -q shop <- shop",
-            "tests: python3 -m unittest discover -s tests -t . <- tests/test_shop.py",
-        ]
-    );
-    for (file, content, origin) in [
-        ("tests/conftest.py", "", "tests/conftest.py"),
-        ("pytest.ini", "", "pytest.ini"),
-        (
-            "pyproject.toml",
-            "[tool.pytest.ini_options]\n",
-            "pyproject.toml tool.pytest",
-        ),
-        ("tox.ini", "[pytest]\n", "tox.ini pytest"),
-        ("setup.cfg", "[tool:pytest]\n", "setup.cfg tool:pytest"),
-        ("tests/test_b.py", "import pytest\n", "tests/test_b.py"),
-        (
-            "tests/test_c.py",
-            "def test_x():\n    pass\n",
-            "tests/test_c.py",
-        ),
-    ] {
-        let project = read(&[
-            ("shop/__init__.py", ""),
-            ("tests/test_a.py", "import unittest\n"),
-            (file, content),
-        ]);
-        let expected = format!("tests: python3 -m pytest <- {origin}");
-        assert!(
-            checks(&project).contains(&expected),
-            "{:?}",
-            checks(&project)
-        );
-    }
-}
-
-#[test]
-fn python_with_a_source_folder_is_found_by_its_tests() {
-    let project = read(&[
-        ("pyproject.toml", ""),
-        ("src/shop/__init__.py", ""),
-        ("tests/test_a.py", "import pytest"),
-    ]);
-    let tests = project.checks.last().unwrap();
-    assert_eq!(tests.step.environment.values().collect::<Vec<_>>(), ["src"]);
-}
-
-#[test]
-fn python_linters_run_only_where_they_are_configured() {
-    let project = read(&[
-        (
-            "pyproject.toml",
-            "[tool.ruff]\n[tool.black]\n[tool.mypy]\n[project]\ndependencies = [\"flask\"]\n",
-        ),
-        ("x.py", ""),
-    ]);
-    assert_eq!(
-        checks(&project),
-        [
-            "build: python3 -m compileall -q x.py <- x.py",
-            "types: python3 -m mypy . <- pyproject.toml tool.mypy",
-            "lint: ruff check . <- pyproject.toml tool.ruff",
-            "format: black --check . <- pyproject.toml tool.black",
-        ]
-    );
-    assert!(
-        project.dependencies[0]
-            .origin
-            .contains("project.dependencies")
-    );
-}
-
-#[test]
-fn python_apps_are_recognised_by_what_they_make() {
-    let flask = read(&[
-        ("requirements.txt", "flask\n"),
-        ("app.py", "app = Flask(__name__)\n"),
-    ]);
-    assert!(start(&flask).unwrap().contains("flask --app app"));
-    let plain = read(&[(
-        "server.py",
-        "import os\nHTTPServer(('', int(os.environ['PORT'])), H)\n",
-    )]);
-    assert!(start(&plain).unwrap().contains("server.py"));
-    let library = read(&[
-        ("setup.py", ""),
-        ("flask/app.py", "app = Flask(__name__)\n"),
-    ]);
-    assert_eq!(start(&library), None);
 }
 
 #[test]
