@@ -349,9 +349,9 @@ async fn one_failover(machine: &Machine, clean: bool) -> Duration {
     gate.reached(1).await;
     let begin = Instant::now();
     if clean {
-        first.stop()
+        first.stop();
     } else {
-        first.kill()
+        first.kill();
     }
     drop(session);
     let _session = agent.connect(&second.url, 1).await.unwrap();

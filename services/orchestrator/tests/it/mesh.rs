@@ -16,7 +16,6 @@ use contracts::agent::AGENT_TYPES;
 use contracts::client::{self, ClientChannel};
 use contracts::orchestrator::clarification_service_client::ClarificationServiceClient;
 use contracts::orchestrator::decision_service_client::DecisionServiceClient;
-use contracts::orchestrator::pipeline_service_client::PipelineServiceClient;
 use contracts::orchestrator::workflow_service_client::WorkflowServiceClient;
 use contracts::orchestrator::{
     CreateWorkflowRequest, GetWorkflowRequest, WatchWorkflowRequest, Workflow, WorkflowEvent,
@@ -24,7 +23,7 @@ use contracts::orchestrator::{
 };
 
 /// A test that takes longer has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One replica.
 pub struct Replica {
@@ -112,10 +111,6 @@ impl Replica {
         ClarificationServiceClient::new(self.channel.clone())
     }
 
-    pub fn pipelines(&self) -> PipelineServiceClient<ClientChannel> {
-        PipelineServiceClient::new(self.channel.clone())
-    }
-
     pub async fn create(&self, request: CreateWorkflowRequest) -> Workflow {
         self.workflows()
             .create_workflow(request)
@@ -176,9 +171,7 @@ impl Replica {
         };
         tokio::time::timeout(PATIENCE, watching)
             .await
-            .unwrap_or_else(|_| {
-                panic!("no end of the watch in time");
-            });
+            .expect("the watch ends in time");
         events
     }
 }

@@ -24,7 +24,7 @@ impl Reader {
         workflow_id: WorkflowId,
         sender: mpsc::Sender<Result<WatchWorkflowLogsResponse, Status>>,
     ) {
-        let (at_hand, mut live) = engine.logs().follow(workflow_id);
+        let (at_hand, mut following) = engine.logs().follow(workflow_id);
         for line in at_hand {
             if self.wants(&line) && sender.send(Ok((*line).clone())).await.is_err() {
                 return;
@@ -37,12 +37,12 @@ impl Reader {
             return;
         }
         loop {
-            let line = tokio::select! {
+            let received = tokio::select! {
                 biased;
                 () = sender.closed() => return,
-                line = live.recv() => line,
+                received = following.recv() => received,
             };
-            let line = match line {
+            let line = match received {
                 Ok(line) if self.wants(&line) => (*line).clone(),
                 Ok(_) => continue,
                 Err(broadcast::error::RecvError::Lagged(count)) => missed(count),

@@ -183,7 +183,7 @@ pub fn noise(length: usize) -> Vec<u8> {
 /// The error as clients read it.
 pub fn read_error<T: std::fmt::Debug>(result: Result<T, Status>) -> Error {
     let status = result.unwrap_err();
-    Error::from_status(&status).unwrap_or_else(|| panic!("a foreign error: {status:?}"))
+    Error::from_status(&status).expect("an error of the contract")
 }
 
 fn walk(folder: &Path, found: &mut Vec<String>) {

@@ -58,7 +58,7 @@ impl Moto {
         moto
     }
 
-    fn store(&self, endpoint: &str) -> ArtifactStore {
+    fn store(endpoint: &str) -> ArtifactStore {
         let location: Location = format!("s3://{BUCKET}/mesh?region=us-east-1&endpoint={endpoint}")
             .parse()
             .unwrap();
@@ -85,7 +85,7 @@ impl Drop for Moto {
 async fn s3_keeps_what_is_right_and_nothing_else() {
     testkit::require!(Moto);
     let moto = Moto::start().await;
-    let mut bed = Bed::serving(moto.store(&moto.url), tempfile::tempdir().unwrap()).await;
+    let mut bed = Bed::serving(Moto::store(&moto.url), tempfile::tempdir().unwrap()).await;
     // In one step, and in parts.
     for length in [0, 1000, 12 << 20] {
         let bytes = noise(length);
@@ -127,7 +127,7 @@ async fn s3_that_is_away_is_said_to_be_away_and_works_again_when_it_is_back() {
         .parse()
         .unwrap();
     let proxy = FaultProxy::start(address).await.unwrap();
-    let mut bed = Bed::serving(moto.store(&proxy.url()), tempfile::tempdir().unwrap()).await;
+    let mut bed = Bed::serving(Moto::store(&proxy.url()), tempfile::tempdir().unwrap()).await;
     let bytes = noise(1000);
     proxy.set_both(Fault::None);
     proxy.refuse(true);
