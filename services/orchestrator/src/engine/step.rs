@@ -7,22 +7,24 @@ use std::time::{Duration, SystemTime};
 
 use prost::Message;
 use rand::Rng;
-use uuid::Uuid;
 
-use contracts::id::{ClarificationId, DecisionId};
+use contracts::id::ClarificationId;
 use contracts::orchestrator::{StageResult, WorkflowEvent, workflow_event};
-use contracts::task::{Artifact, DecisionRequest, Progress};
+use contracts::task::{Artifact, Progress};
 use contracts::{trace, wire_time};
 
 use super::live::{self, DecisionFacts, Millis};
 use super::record;
 use super::workflow::Workflow;
 use crate::agents::Reservation;
-use crate::plan::event::{Ask, Command, Delay, Entry, Event, Rejected, Resolution};
+use crate::plan::event::{Command, Delay, Entry, Event, Rejected};
 use crate::plan::state::{TaskKind, TaskState};
-use crate::store::commit::{AttemptRow, EventRow, SubmissionRow, TaskRow, Transition, WorkflowRow};
+use crate::store::commit::{AttemptRow, SubmissionRow, Transition};
 use crate::store::requests::RequestRow;
 use crate::store::{clarifications, decisions};
+
+mod decide;
+mod rows;
 
 /// How long a decision waits for a person.
 pub const DECISION_PATIENCE: Duration = Duration::from_hours(24);
@@ -362,113 +364,6 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    fn ask(&mut self, stage: &str, ask: Ask, automatic: bool) -> Result<(), Rejected> {
-        let decision_id = DecisionId::new();
-        let request = match ask {
-            Ask::BeforeRun(category) => record::before_run(&self.next, stage, category),
-            Ask::AfterRun(_) => self
-                .next
-                .results
-                .get(stage)
-                .and_then(|result| result.outcome())
-                .and_then(|outcome| outcome.decision.clone())
-                .unwrap_or_default(),
-        };
-        let now = self.setting.now;
-        self.decisions
-            .push(decisions::Change::Ask(decisions::StoredDecision {
-                decision_id,
-                namespace: self.next.submission.namespace.clone(),
-                workflow_id: self.next.id(),
-                stage: stage.to_owned(),
-                request: request.encode_to_vec(),
-                create_time: now,
-                expire_time: now + DECISION_PATIENCE,
-                resolve_time: None,
-                resolution: 0,
-                choice: String::new(),
-                rationale: String::new(),
-                actor: String::new(),
-            }));
-        if let Some(number) = self.next.stage_number(stage) {
-            self.next.live.stages[number].open_decision = Some(decision_id);
-        }
-        self.tell_opened(stage, decision_id, request, automatic)
-    }
-
-    fn tell_opened(
-        &mut self,
-        stage: &str,
-        decision_id: DecisionId,
-        request: DecisionRequest,
-        automatic: bool,
-    ) -> Result<(), Rejected> {
-        self.tell(&Event::DecisionOpened {
-            stage: stage.to_owned(),
-            decision_id,
-        })?;
-        if !automatic {
-            return Ok(());
-        }
-        self.decided(DecisionFacts {
-            decision_id,
-            category: request.category,
-            subject_digest: request.subject_digest,
-            resolution: contracts::task::Resolution::Approve.into(),
-            choice: String::new(),
-            rationale: format!(
-                "confidence {:.2} suffices for the category",
-                request.confidence
-            ),
-            actor: "automatic".to_owned(),
-        });
-        self.tell(&Event::DecisionResolved {
-            stage: stage.to_owned(),
-            decision_id,
-            resolution: Resolution::Approve,
-            actor: "automatic".to_owned(),
-        })
-    }
-
-    fn decided(&mut self, decided: DecisionFacts) {
-        self.decisions.push(decisions::Change::Resolve {
-            decision_id: decided.decision_id,
-            time: self.setting.now,
-            resolution: i16::try_from(decided.resolution).unwrap_or(0),
-            choice: decided.choice.clone(),
-            rationale: decided.rationale.clone(),
-            actor: decided.actor.clone(),
-        });
-        let open = self
-            .next
-            .live
-            .stages
-            .iter_mut()
-            .find(|facts| facts.open_decision == Some(decided.decision_id));
-        if let Some(facts) = open {
-            facts.open_decision = None;
-            facts.decisions.push(decided);
-        }
-    }
-
-    // Nobody needs the answer any more.
-    fn void(&mut self, stage: &str) {
-        let Some(number) = self.next.stage_number(stage) else {
-            return;
-        };
-        let Some(decision_id) = self.next.live.stages[number].open_decision.take() else {
-            return;
-        };
-        self.decisions.push(decisions::Change::Resolve {
-            decision_id,
-            time: self.setting.now,
-            resolution: contracts::task::Resolution::Reject as i16,
-            choice: String::new(),
-            rationale: "void: the workflow went on without it".to_owned(),
-            actor: "orchestrator".to_owned(),
-        });
-    }
-
     fn ended(&mut self, stage: &str, ending: &str, reason: String) {
         let Some(number) = self.next.stage_number(stage) else {
             return;
@@ -541,122 +436,6 @@ impl<'a> Step<'a> {
             percent: self.next.percent(),
             payload: Some(payload),
         });
-    }
-
-    fn finish(mut self, before: &Workflow) -> Stepped {
-        let (tasks, gone_tasks) = self.tasks(before);
-        self.next.version = before.version + 1;
-        let submission = &self.next.submission;
-        let request = &submission.request;
-        let labels = request
-            .labels
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone().into()))
-            .collect();
-        let transition = Transition {
-            workflow: WorkflowRow {
-                workflow_id: submission.workflow_id,
-                namespace: submission.namespace.clone(),
-                expected_version: before.version,
-                state: self.next.state() as i16,
-                workflow_type: i16::try_from(request.r#type).unwrap_or(0),
-                name: request.name.clone(),
-                priority: i16::try_from(request.priority).unwrap_or(0),
-                labels: serde_json::Value::Object(labels),
-                environment: request.environment.clone(),
-                create_time: submission.create_time,
-                end_time: self.next.end_time,
-                deadline: self.next.deadline,
-                last_sequence: self.next.last_sequence,
-                // A state of plain data always serialises.
-                live: serde_json::to_vec(&self.next.live).unwrap_or_default(),
-            },
-            submission: None,
-            events: self
-                .events
-                .iter()
-                .map(|event| EventRow {
-                    sequence: event.sequence,
-                    time: self.setting.now,
-                    stage: event.stage.clone(),
-                    event: event.encode_to_vec(),
-                })
-                .collect(),
-            tasks,
-            gone_tasks,
-            results: self.results,
-            attempts: self.attempts,
-            decisions: self.decisions,
-            clarifications: self.clarifications,
-            request: self.request,
-        };
-        Stepped {
-            workflow: self.next,
-            transition,
-            events: self.events.into_iter().map(Arc::new).collect(),
-            effects: self.effects,
-        }
-    }
-
-    // Rows of tasks, from what the plan says there is.
-    fn tasks(&self, before: &Workflow) -> (Vec<TaskRow>, Vec<Uuid>) {
-        let (mut rows, mut gone) = (Vec::new(), Vec::new());
-        let next = &self.next;
-        for (number, planned) in next.live.plan.stages.iter().enumerate() {
-            let was = &before.live.plan.stages[number];
-            let facts = &next.live.stages[number];
-            let old_task = before.live.stages[number].task_id;
-            let there = planned.task != TaskState::Absent;
-            if was.task != TaskState::Absent
-                && let Some(old_task) = old_task
-                && (!there || facts.task_id != Some(old_task))
-            {
-                gone.push(old_task);
-            }
-            let changed = planned.task != was.task
-                || planned.lease_epoch != was.lease_epoch
-                || planned.generation != was.generation
-                || self.ready.contains_key(&planned.name);
-            if there
-                && changed
-                && let Some(task_id) = facts.task_id
-            {
-                rows.push(self.task_row(number, task_id));
-            }
-        }
-        (rows, gone)
-    }
-
-    fn task_row(&self, number: usize, task_id: Uuid) -> TaskRow {
-        let planned = &self.next.live.plan.stages[number];
-        let facts = &self.next.live.stages[number];
-        let definition = &self.next.submission.pipeline.stages[number];
-        let leased = planned.task == TaskState::Leased;
-        let ready = facts.ready.map_or(self.setting.now, Millis::time);
-        TaskRow {
-            task_id,
-            stage: planned.name.clone(),
-            agent_type: definition.agent_type as i16,
-            leased,
-            lease_epoch: planned.lease_epoch,
-            owner: if leased {
-                facts.owner.clone()
-            } else {
-                String::new()
-            },
-            instance_id: facts.instance_id.filter(|_| leased),
-            address: if leased {
-                facts.address.clone()
-            } else {
-                String::new()
-            },
-            lease_expires: leased.then(|| self.setting.now + LEASE),
-            ready_time: ready,
-            order_time: live::order_time(ready, self.next.submission.request.priority),
-            start_deadline: facts
-                .start_deadline
-                .map_or(ready + definition.schedule_timeout, Millis::time),
-        }
     }
 }
 

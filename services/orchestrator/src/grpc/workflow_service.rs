@@ -1,26 +1,22 @@
 //! `WorkflowService`.
 
-use std::sync::Arc;
-
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, async_trait};
 
 use contracts::agent::AGENT_TYPES;
 use contracts::error::Error;
-use contracts::error_reason::ErrorReason;
 use contracts::id::WorkflowId;
 use contracts::orchestrator::workflow_service_server::WorkflowService as Service;
 use contracts::orchestrator::{
     self as wire, AgentTypeStatistics, CancelWorkflowRequest, CancelWorkflowResponse,
     CreateWorkflowRequest, CreateWorkflowResponse, GetStatisticsRequest, GetStatisticsResponse,
-    GetWorkflowRequest, GetWorkflowResponse, KeepAlive, ListWorkflowEventsRequest,
-    ListWorkflowEventsResponse, ListWorkflowsRequest, ListWorkflowsResponse, PauseWorkflowRequest,
-    PauseWorkflowResponse, ResumeWorkflowRequest, ResumeWorkflowResponse, RetryWorkflowRequest,
-    RetryWorkflowResponse, StateCount, WatchWorkflowLogsRequest, WatchWorkflowLogsResponse,
-    WatchWorkflowRequest, WatchWorkflowResponse, WatchWorkflowsRequest, WatchWorkflowsResponse,
-    WorkflowFilter, WorkflowState, WorkflowType, watch_workflows_response,
+    GetWorkflowRequest, GetWorkflowResponse, ListWorkflowEventsRequest, ListWorkflowEventsResponse,
+    ListWorkflowsRequest, ListWorkflowsResponse, PauseWorkflowRequest, PauseWorkflowResponse,
+    ResumeWorkflowRequest, ResumeWorkflowResponse, RetryWorkflowRequest, RetryWorkflowResponse,
+    StateCount, WatchWorkflowLogsRequest, WatchWorkflowLogsResponse, WatchWorkflowRequest,
+    WatchWorkflowResponse, WatchWorkflowsRequest, WatchWorkflowsResponse,
 };
 use contracts::parse::Fields;
 use contracts::wire_time;
@@ -31,10 +27,13 @@ use crate::engine::submit::{self, digest};
 use crate::engine::workflow::Workflow;
 use crate::engine::{Engine, EngineError};
 use crate::plan::event::Event;
-use crate::store::workflows::{self, Filter};
+use crate::store::workflows::{self};
 use crate::store::{events, tasks};
 
 mod logs;
+mod many;
+
+use many::{filter, follow_all};
 
 // Messages that wait for one reader.
 const QUEUE: usize = 64;
@@ -267,47 +266,6 @@ impl Asked {
     }
 }
 
-fn filter(fields: &mut Fields, filter: WorkflowFilter) -> Filter {
-    fields.text("filter.name", &filter.name, 400);
-    fields.labels("filter.labels", &filter.labels);
-    for state in &filter.states {
-        fields.required_enum::<WorkflowState>("filter.states", *state);
-    }
-    for kind in &filter.types {
-        fields.required_enum::<WorkflowType>("filter.types", *kind);
-    }
-    let mut time = |field: &str, time: Option<prost_types::Timestamp>| {
-        time.and_then(|time| {
-            let read = wire_time::system_time(time);
-            if read.is_none() {
-                fields.wrong(field, "is no time since 1970");
-            }
-            read
-        })
-    };
-    Filter {
-        namespace: NAMESPACE.to_owned(),
-        from: time("filter.create_time_from", filter.create_time_from),
-        to: time("filter.create_time_to", filter.create_time_to),
-        states: numbers(&filter.states),
-        types: numbers(&filter.types),
-        name: filter.name,
-        labels: filter
-            .labels
-            .into_iter()
-            .map(|(name, value)| (name, value.into()))
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
-    }
-}
-
-fn numbers(values: &[i32]) -> Vec<i16> {
-    values
-        .iter()
-        .filter_map(|value| i16::try_from(*value).ok())
-        .collect()
-}
-
 #[async_trait]
 impl Service for WorkflowService {
     type WatchWorkflowStream = ReceiverStream<Result<WatchWorkflowResponse, Status>>;
@@ -518,75 +476,4 @@ fn workflow_id(text: &str) -> Result<WorkflowId, Error> {
     let mut fields = Fields::new();
     let id = fields.id("workflow_id", text);
     fields.finish(id)?.ok_or_else(Error::internal)
-}
-
-async fn follow_all(
-    engine: Engine,
-    wanted: WorkflowFilter,
-    mut all: broadcast::Receiver<Arc<wire::WorkflowEvent>>,
-    sender: mpsc::Sender<Result<WatchWorkflowsResponse, Status>>,
-) {
-    loop {
-        let payload = tokio::select! {
-            biased;
-            () = sender.closed() => return,
-            event = all.recv() => match event {
-                Ok(event) => {
-                    if !matches(&engine, &wanted, &event).await {
-                        continue;
-                    }
-                    watch_workflows_response::Payload::Event((*event).clone())
-                }
-                Err(broadcast::error::RecvError::Lagged(count)) => {
-                    let error = Error::new(
-                        ErrorReason::RateLimited,
-                        format!("this watch lagged {count} events behind; list, and watch again"),
-                    );
-                    let _ = sender.send(Err(error.into())).await;
-                    return;
-                }
-                Err(broadcast::error::RecvError::Closed) => return,
-            },
-            () = tokio::time::sleep(super::watch::KEEP_ALIVE) => {
-                let time = Some(wire_time::now());
-                watch_workflows_response::Payload::KeepAlive(KeepAlive { time })
-            }
-        };
-        if sender
-            .send(Ok(WatchWorkflowsResponse {
-                payload: Some(payload),
-            }))
-            .await
-            .is_err()
-        {
-            return;
-        }
-    }
-}
-
-async fn matches(engine: &Engine, wanted: &WorkflowFilter, event: &wire::WorkflowEvent) -> bool {
-    if *wanted == WorkflowFilter::default() {
-        return true;
-    }
-    let Ok(id) = event.workflow_id.parse() else {
-        return false;
-    };
-    let Ok(workflow) = engine.get(NAMESPACE, id).await else {
-        return false;
-    };
-    let request = &workflow.submission.request;
-    let created = wire_time::timestamp(workflow.submission.create_time);
-    let within = |from: Option<prost_types::Timestamp>, to: Option<prost_types::Timestamp>| {
-        let key = |time: &prost_types::Timestamp| (time.seconds, time.nanos);
-        from.is_none_or(|from| key(&created) >= key(&from))
-            && to.is_none_or(|to| key(&created) < key(&to))
-    };
-    (wanted.states.is_empty() || wanted.states.contains(&event.state))
-        && (wanted.types.is_empty() || wanted.types.contains(&request.r#type))
-        && (wanted.name.is_empty() || wanted.name == request.name)
-        && wanted
-            .labels
-            .iter()
-            .all(|(name, value)| request.labels.get(name) == Some(value))
-        && within(wanted.create_time_from, wanted.create_time_to)
 }

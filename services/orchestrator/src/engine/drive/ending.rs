@@ -1,0 +1,199 @@
+//! How an attempt ended: what an error of the agent means, and what the plan is told.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+
+use contracts::error::Error;
+use contracts::error_reason::ErrorReason;
+use contracts::orchestrator::StageResult;
+
+use super::Drive;
+use crate::engine::step::Input;
+use crate::plan::event::{ApprovalEffect, DecisionAsk, ErrorClass, Event, StageOutcome};
+use crate::plan::state::Verdict;
+
+// How an attempt ended.
+pub(super) enum End {
+    Result(Box<StageResult>),
+    Refused(Status),
+    Failed {
+        class: ErrorClass,
+        reason: String,
+        retry_after: Option<Duration>,
+    },
+    Lost(String),
+    Cancelled,
+    // Somebody else has it, or this process is stopping: not ours to say.
+    HandedOver,
+}
+
+impl Drive {
+    // What an error means. `None`: the stream broke, and nothing is known yet.
+    pub(super) fn judge(&self, status: &Status) -> Option<End> {
+        let Some(error) = Error::from_status(status) else {
+            // Not one of ours: the transport, a proxy, or a crash.
+            return if self.accepted {
+                None
+            } else if is_transport(status) {
+                Some(End::Refused(status.clone()))
+            } else {
+                Some(failed(ErrorClass::Permanent, status.message(), None))
+            };
+        };
+        let message = error.message.as_str();
+        Some(match error.reason {
+            ErrorReason::Draining if !self.accepted => End::Refused(status.clone()),
+            ErrorReason::Draining => End::Lost("the agent stopped".to_owned()),
+            ErrorReason::WrongInstance | ErrorReason::TaskNotFound if self.accepted => {
+                End::Lost("the agent does not know the task any more".to_owned())
+            }
+            ErrorReason::WrongInstance | ErrorReason::NoFreeSlot => End::Refused(status.clone()),
+            ErrorReason::StaleLease | ErrorReason::TakenOver => End::HandedOver,
+            ErrorReason::Cancelled => End::Lost("the agent cancelled the task".to_owned()),
+            ErrorReason::DeadlineExceeded => failed(ErrorClass::TimedOut, message, None),
+            ErrorReason::RepositoryUnreachable
+            | ErrorReason::ArtifactStoreUnavailable
+            | ErrorReason::DatabaseUnavailable
+            | ErrorReason::Infrastructure
+            | ErrorReason::ConcurrentChange
+            | ErrorReason::RateLimited => failed(ErrorClass::Retryable, message, error.retry_after),
+            ErrorReason::Unspecified
+            | ErrorReason::InvalidField
+            | ErrorReason::WorkflowNotFound
+            | ErrorReason::PipelineNotFound
+            | ErrorReason::DecisionNotFound
+            | ErrorReason::ClarificationNotFound
+            | ErrorReason::ArtifactNotFound
+            | ErrorReason::AgentNotFound
+            | ErrorReason::StageNotFound
+            | ErrorReason::TaskNotFound
+            | ErrorReason::RequestIdReused
+            | ErrorReason::PipelineExists
+            | ErrorReason::WorkflowState
+            | ErrorReason::DecisionResolved
+            | ErrorReason::DigestChanged
+            | ErrorReason::ClarificationAnswered
+            | ErrorReason::PipelineBuiltIn
+            | ErrorReason::DigestMismatch
+            | ErrorReason::RepositoryNotFound
+            | ErrorReason::RefNotFound
+            | ErrorReason::PushRejected
+            | ErrorReason::ProjectInvalid
+            | ErrorReason::CapabilityMissing
+            | ErrorReason::Internal
+            | ErrorReason::Unauthenticated
+            | ErrorReason::PermissionDenied => failed(ErrorClass::Permanent, message, None),
+        })
+    }
+
+    pub(super) fn input(&self, end: End) -> Option<Input> {
+        let (stage, epoch) = (self.stage.clone(), self.epoch);
+        let base = Input {
+            actor: self.actor(),
+            ..Input::default()
+        };
+        let ended = |ending, reason: &str| Some((self.stage.clone(), ending, reason.to_owned()));
+        Some(match end {
+            End::HandedOver => return None,
+            End::Result(result) => {
+                let outcome = outcome(&result);
+                tracing::Span::current().record("verdict", format!("{:?}", outcome.verdict));
+                Input {
+                    ended: ended("completed", &outcome.summary),
+                    event: Some(Event::ResultAccepted {
+                        stage: stage.clone(),
+                        epoch,
+                        outcome,
+                    }),
+                    result: Some((stage, *result)),
+                    ..base
+                }
+            }
+            End::Refused(status) => Input {
+                event: Some(Event::Refused {
+                    stage,
+                    epoch,
+                    reason: status.message().to_owned(),
+                }),
+                ..base
+            },
+            End::Failed {
+                class,
+                reason,
+                retry_after,
+            } => Input {
+                ended: ended("failed", &reason),
+                event: Some(Event::AttemptFailed {
+                    stage,
+                    epoch,
+                    class,
+                    reason,
+                    retry_after,
+                }),
+                ..base
+            },
+            End::Lost(reason) => Input {
+                ended: ended("lost", &reason),
+                event: Some(Event::AttemptLost {
+                    stage,
+                    epoch,
+                    reason,
+                }),
+                ..base
+            },
+            End::Cancelled => Input {
+                ended: ended("cancelled", "somebody asked for it"),
+                event: Some(Event::AttemptCancelled { stage, epoch }),
+                ..base
+            },
+        })
+    }
+}
+
+pub(super) fn failed(class: ErrorClass, reason: &str, retry_after: Option<Duration>) -> End {
+    End::Failed {
+        class,
+        reason: reason.to_owned(),
+        retry_after,
+    }
+}
+
+pub(super) fn timed_out(reason: &str) -> End {
+    failed(ErrorClass::TimedOut, reason, None)
+}
+
+pub(super) fn is_transport(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
+    )
+}
+
+pub(super) fn outcome(result: &StageResult) -> StageOutcome {
+    let Some(outcome) = result.outcome() else {
+        return StageOutcome {
+            verdict: Verdict::NotProven,
+            summary: "the agent sent a result without an outcome".to_owned(),
+            project_is_app: None,
+            finding_count: 0,
+            decision: None,
+        };
+    };
+    StageOutcome {
+        verdict: Verdict::from_wire(outcome.verdict()),
+        summary: outcome.summary.clone(),
+        project_is_app: outcome.project_is_app,
+        finding_count: u32::try_from(outcome.findings.len()).unwrap_or(u32::MAX),
+        decision: outcome.decision.as_ref().map(|request| DecisionAsk {
+            category: request.category(),
+            on_approval: match request.on_approval() {
+                contracts::task::ApprovalEffect::Accept => ApprovalEffect::Accept,
+                contracts::task::ApprovalEffect::Rerun
+                | contracts::task::ApprovalEffect::Unspecified => ApprovalEffect::Rerun,
+            },
+            confidence: request.confidence,
+            has_choices: !request.choices.is_empty(),
+        }),
+    }
+}
