@@ -7,6 +7,7 @@
     reason = "stories have dozens of events, and their messages mostly nothing in them"
 )]
 
+mod boundaries;
 mod command;
 mod decisions;
 mod follow;
@@ -14,6 +15,9 @@ mod hostile;
 mod listing;
 mod local;
 mod mesh;
+mod processes;
 mod scripted;
+mod shop;
 mod submit;
 mod terminal;
+mod truthful_ends;
