@@ -2,6 +2,7 @@
 //! sites, and streams, leases and cancellation to the runtime.
 
 mod deploying;
+mod imaging;
 mod subject;
 
 use std::{sync::Arc, time::Duration};
@@ -21,7 +22,7 @@ use crate::{
     ports::InstancePorts,
     site::{self, Bounds},
     sites::{self, Claim, Sites},
-    target::{Targets, process::ProcessTarget},
+    target::{Targets, docker::DockerTarget, process::ProcessTarget},
     task::{Action, Task},
     wire,
 };
@@ -43,7 +44,12 @@ impl DeploymentAgent {
         let claim = Claim::take(&settings.sites.data)?;
         let ports = InstancePorts::new(settings.instance_ports);
         let process = ProcessTarget::new(ports, claim.owner());
-        let targets = Targets::new(Arc::new(process));
+        let mut targets = Targets::new(Arc::new(process));
+        if let Some(engine) = settings.engine {
+            let engine = Arc::new(engine);
+            let docker = DockerTarget::new(Arc::clone(&engine), claim.owner());
+            targets = targets.with_docker(engine, Arc::new(docker));
+        }
         Ok(Self {
             sites: Sites::open(settings.sites, targets, claim).await?,
             cache: RepositoryCache::new(settings.cache),
@@ -85,10 +91,8 @@ impl DeploymentAgent {
                 let endpoint = ledger.port.filter(|_| live).map(|port| site.endpoint(port));
                 Ok(wire::status(&ledger, endpoint, repository))
             }
-            Action::Build(_) | Action::Push(_) => Err(Error::new(
-                ErrorReason::CapabilityMissing,
-                "this agent has no container engine to build or push with",
-            )),
+            Action::Build(build) => self.build(assignment, &task, build).await,
+            Action::Push(push) => self.push(assignment, push).await,
         }
     }
 
@@ -110,8 +114,10 @@ impl Agent for DeploymentAgent {
             version: version.to_owned(),
         };
         let mut found = vec![capability("target", "process", "")];
-        if let Ok(engine) = self.sites.targets().docker_answers().await {
-            found.push(capability("target", "docker", &engine));
+        if let Ok(engine) = self.sites.targets().engine()
+            && let Ok(version) = engine.version().await
+        {
+            found.push(capability("target", "docker", &version));
         }
         let strategies = ["rolling", "blue_green", "canary", "recreate"];
         found.extend(strategies.map(|name| capability("strategy", name, "")));

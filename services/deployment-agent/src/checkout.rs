@@ -175,25 +175,15 @@ impl Source for CommitSource {
             let files = self.check_out(folder, journal).await?;
             let sink: Arc<dyn OutputSink> = Arc::new(WatchedOutput(journal.watcher()));
             let cancel = bounds.cancel.child_token();
-            let deadline = tokio::time::sleep_until(bounds.deadline);
             let installing = self.install(folder, spec, sink, cancel.clone());
             let builds = tokio::select! {
                 biased;
-                installed = installing => installed,
-                () = deadline => {
+                failure = bounds.passed() => {
                     cancel.cancel();
-                    Err(Failure {
-                        kind: FailureKind::Deadline,
-                        reason: "the deadline passed while the release was prepared".to_owned(),
-                    })
+                    return Err(failure);
                 }
+                builds = installing => builds,
             };
-            if bounds.cancel.is_cancelled() {
-                return Err(Failure {
-                    kind: FailureKind::Cancelled,
-                    reason: "the deployment was cancelled".to_owned(),
-                });
-            }
             let steps = self.project.dependencies.len() + builds?;
             Ok(match steps {
                 0 => files,

@@ -10,7 +10,11 @@ use agent_runtime::serve::{AgentArgs, AgentConfig};
 use clap::{Args, Parser};
 use service_runtime::{config::ConfigError, telemetry::TelemetryArgs};
 
-use crate::{router::Limits, sites};
+use crate::{
+    engine::{Builder, Credentials, Engine},
+    router::Limits,
+    sites,
+};
 
 /// Port of this agent where nothing else is said.
 pub const PORT: u16 = 50065;
@@ -48,6 +52,20 @@ pub struct DeploymentArgs {
     /// Folder of secrets of deployed apps: ENVIRONMENT/NAME, one value a file. Left out: apps that need secrets are not deployed.
     #[arg(long, env = "AGENTIC_SECRETS", value_name = "FOLDER")]
     pub secrets: Option<PathBuf>,
+    /// Container engine, such as `unix:///var/run/docker.sock` or `tcp://host:2375`; `off`: none.
+    #[arg(
+        long,
+        env = "AGENTIC_DOCKER",
+        value_name = "ADDRESS",
+        default_value = "unix:///var/run/docker.sock"
+    )]
+    pub docker: String,
+    /// Builder of images: `automatic` takes BuildKit where the engine does so by itself.
+    #[arg(long, env = "AGENTIC_IMAGE_BUILDER", value_name = "NAME", default_value = "automatic", value_parser = ["automatic", "legacy", "buildkit"])]
+    pub image_builder: String,
+    /// Credentials of registries, in the format of docker's config.json. Left out: none.
+    #[arg(long, env = "AGENTIC_REGISTRY_CREDENTIALS", value_name = "FILE")]
+    pub registry_credentials: Option<PathBuf>,
     /// Releases that are kept per app, beside those that can be gone back to.
     #[arg(long, env = "AGENTIC_KEPT_RELEASES", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub kept_releases: u16,
@@ -60,6 +78,8 @@ pub struct Settings {
     pub sites: sites::Settings,
     /// Ports of instances.
     pub instance_ports: RangeInclusive<u16>,
+    /// Container engine.
+    pub engine: Option<Engine>,
     /// Folder for copies of repositories.
     pub cache: PathBuf,
 }
@@ -110,11 +130,40 @@ impl Config {
                     router_limits: Limits::default(),
                 },
                 instance_ports: deployment.instance_ports,
+                engine: engine(
+                    &deployment.docker,
+                    &deployment.image_builder,
+                    deployment.registry_credentials,
+                )?,
                 cache: data.join("cache"),
             },
             agent,
         })
     }
+}
+
+fn engine(
+    address: &str,
+    builder: &str,
+    credentials: Option<PathBuf>,
+) -> Result<Option<Engine>, ConfigError> {
+    if address == "off" {
+        return Ok(None);
+    }
+    if !(address.starts_with("unix:///") || address.starts_with("tcp://")) {
+        let problem = format!("{address:?} is neither unix:///path, tcp://host:port nor off");
+        return Err(ConfigError::invalid("--docker", problem));
+    }
+    let builder = match builder {
+        "legacy" => Builder::Legacy,
+        "buildkit" => Builder::BuildKit,
+        _ => Builder::Automatic,
+    };
+    Ok(Some(Engine::new(
+        address,
+        builder,
+        Credentials::new(credentials),
+    )))
 }
 
 /// Releases are run from absolute paths, whatever the working directory is.
@@ -176,5 +225,14 @@ mod tests {
         );
         assert!(config(&["--router-host", "http://x"]).is_err());
         assert!(config(&["--kept-releases", "0"]).is_err());
+        assert!(config(&["--docker", "/var/run/docker.sock"]).is_err());
+        assert!(config(&["--image-builder", "other"]).is_err());
+        assert!(
+            config(&["--docker", "off"])
+                .unwrap()
+                .deployment
+                .engine
+                .is_none()
+        );
     }
 }

@@ -81,6 +81,15 @@ impl Journal {
         self.tell(Note::Event(message)).await;
     }
 
+    /// Passes on what an engine says while it builds or pushes.
+    pub async fn output(&mut self, text: impl Into<String>) {
+        self.tell(Note::Output {
+            is_error: false,
+            text: text.into(),
+        })
+        .await;
+    }
+
     /// Where notes go, for programs that print while the journal is in use elsewhere.
     pub fn watcher(&self) -> Option<mpsc::Sender<Note>> {
         self.watcher.clone()

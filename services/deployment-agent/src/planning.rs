@@ -55,8 +55,6 @@ pub struct Plan {
     pub spec: Spec,
     /// How.
     pub strategy: Strategy,
-    /// Whether an image must be built for it.
-    pub needs_build: bool,
 }
 
 /// Plans a deployment.
@@ -88,7 +86,7 @@ pub fn plan(
         None if given => &none,
         None => return Err(Unplannable::Library),
     };
-    let (command, image, needs_build) = start(app, target, wish)?;
+    let (command, image) = start(app, target, wish)?;
     let declared_start = app.start.as_ref().map(|found| &found.value);
     let spec = Spec {
         commit: commit.to_owned(),
@@ -131,7 +129,6 @@ pub fn plan(
     Ok(Plan {
         spec,
         strategy: strategy(wish, &declared),
-        needs_build,
     })
 }
 
@@ -153,7 +150,7 @@ fn target(
     }
 }
 
-type Started = (Vec<String>, Option<String>, bool);
+type Started = (Vec<String>, Option<String>);
 
 fn start(app: &AppPlan, target: TargetKind, wish: &Deploy) -> Result<Started, Unplannable> {
     let image = Some(wish.image.clone()).filter(|image| !image.is_empty());
@@ -161,10 +158,10 @@ fn start(app: &AppPlan, target: TargetKind, wish: &Deploy) -> Result<Started, Un
     match target {
         TargetKind::Process => {
             if !wish.start_command.is_empty() {
-                return Ok((wish.start_command.clone(), None, false));
+                return Ok((wish.start_command.clone(), None));
             }
             match by {
-                Some(StartBy::Command(command)) => Ok((command.as_slice().to_vec(), None, false)),
+                Some(StartBy::Command(command)) => Ok((command.as_slice().to_vec(), None)),
                 Some(StartBy::Image(_)) => Err(Unplannable::ImageAsProcess),
                 Some(StartBy::Compose(_)) => Err(Unplannable::Foreign("a Compose file")),
                 Some(StartBy::Url(_)) => Err(Unplannable::Foreign("a URL")),
@@ -173,15 +170,13 @@ fn start(app: &AppPlan, target: TargetKind, wish: &Deploy) -> Result<Started, Un
         }
         // An image knows how it starts; only somebody's explicit command overrides it.
         TargetKind::Docker => match (image, by) {
-            (Some(image), _) => Ok((wish.start_command.clone(), Some(image), false)),
+            (Some(image), _) => Ok((wish.start_command.clone(), Some(image))),
             (None, Some(StartBy::Image(image))) => {
-                Ok((wish.start_command.clone(), Some(image.clone()), false))
+                Ok((wish.start_command.clone(), Some(image.clone())))
             }
             (None, Some(StartBy::Compose(_))) => Err(Unplannable::Foreign("a Compose file")),
             (None, Some(StartBy::Url(_))) => Err(Unplannable::Foreign("a URL")),
-            (None, Some(StartBy::Command(_)) | None) => {
-                Ok((wish.start_command.clone(), None, true))
-            }
+            (None, Some(StartBy::Command(_)) | None) => Ok((wish.start_command.clone(), None)),
         },
     }
 }

@@ -37,6 +37,7 @@ use crate::{
     router::Router,
     sites::Settings,
     spec::Spec,
+    strategy::{Failure, change::stopped},
     supervisor::Crew,
     target::Targets,
 };
@@ -101,6 +102,13 @@ pub struct Bounds {
     pub cancel: CancellationToken,
     /// When it must be over.
     pub deadline: Instant,
+}
+
+impl Bounds {
+    /// Returns when the operation must not go on.
+    pub async fn passed(&self) -> Failure {
+        stopped(&self.cancel, self.deadline).await
+    }
 }
 
 impl Site {

@@ -1,6 +1,7 @@
 //! Where instances run. A target starts one run of an instance and tells how it ended; restarts,
 //! health and traffic are the same for all targets and are decided elsewhere.
 
+pub mod docker;
 pub mod process;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -9,6 +10,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    engine::Engine,
     instance_log::InstanceLog,
     probe::Observation,
     spec::{Spec, TargetKind},
@@ -100,37 +102,61 @@ pub enum LaunchError {
     /// The program cannot be run.
     #[error("cannot start it: {0}")]
     Process(#[from] agent_runtime::process::ProcessError),
+    /// The container engine did not do it.
+    #[error(transparent)]
+    Engine(crate::engine::Error),
 }
 
 /// The targets that this agent has.
 #[derive(Debug)]
 pub struct Targets {
     process: Arc<dyn Target>,
+    docker: Option<(Arc<Engine>, Arc<dyn Target>)>,
 }
 
 impl Targets {
     /// Processes only.
     pub fn new(process: Arc<dyn Target>) -> Self {
-        Self { process }
+        Self {
+            process,
+            docker: None,
+        }
+    }
+
+    /// And containers of an engine, which need not answer yet.
+    #[must_use]
+    pub fn with_docker(mut self, engine: Arc<Engine>, target: Arc<dyn Target>) -> Self {
+        self.docker = Some((engine, target));
+        self
     }
 
     /// The target of a kind, or why there is none.
     pub fn get(&self, kind: TargetKind) -> Result<Arc<dyn Target>, String> {
         match kind {
             TargetKind::Process => Ok(Arc::clone(&self.process)),
-            TargetKind::Docker => Err("no container engine is configured".to_owned()),
+            TargetKind::Docker => match &self.docker {
+                Some((_, target)) => Ok(Arc::clone(target)),
+                None => Err(NO_ENGINE.to_owned()),
+            },
         }
     }
 
-    /// Whether a container engine answers, and which.
-    pub fn docker_answers(&self) -> BoxFuture<'_, Result<String, String>> {
-        Box::pin(std::future::ready(Err(
-            "no container engine is configured".to_owned()
-        )))
+    /// The container engine, or why there is none.
+    pub fn engine(&self) -> Result<Arc<Engine>, String> {
+        match &self.docker {
+            Some((engine, _)) => Ok(Arc::clone(engine)),
+            None => Err(NO_ENGINE.to_owned()),
+        }
     }
 
     /// Ends what an agent that died left running.
     pub async fn end_leftovers(&self, marks: &[Mark]) -> usize {
-        self.process.end_leftovers(marks).await
+        let mut ended = self.process.end_leftovers(marks).await;
+        if let Some((_, docker)) = &self.docker {
+            ended += docker.end_leftovers(marks).await;
+        }
+        ended
     }
 }
+
+const NO_ENGINE: &str = "no container engine is configured: set --docker (AGENTIC_DOCKER)";

@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 
 use crate::{
     account::{Account, Happening, Prerequisite, RollbackAccount, Step},
+    engine::{Built, Pushed},
     ledger::{Ledger, Revision, RevisionState},
     probe::Observation,
     site::HealthAccount,
@@ -153,6 +154,34 @@ pub(crate) fn prerequisite(found: &Prerequisite) -> wire::Prerequisite {
         verdict: verdict(found.verdict).into(),
         reason: found.reason.clone(),
     }
+}
+
+/// The result of a build.
+pub(crate) fn built(built: &Built, repository: Option<Repository>) -> wire::DeploymentResult {
+    let summary = format!("built {} of {} bytes", built.image_id, built.size_bytes);
+    let mut result = plain(Verdict::Passed, summary, repository);
+    result.build = Some(wire::BuildReport {
+        image_id: built.image_id.clone(),
+        digest: String::new(),
+        size_bytes: number(Some(built.size_bytes)),
+        duration: Some(duration(built.duration)),
+        layer_count: i32::try_from(built.layer_count).unwrap_or(i32::MAX),
+        warnings: built.warnings.clone(),
+    });
+    result
+}
+
+/// The result of a push.
+pub(crate) fn pushed(pushed: &Pushed, repository: Option<Repository>) -> wire::DeploymentResult {
+    let uri = format!("{}@{}", pushed.repository, pushed.digest);
+    let mut result = plain(Verdict::Passed, format!("pushed {uri}"), repository);
+    result.push = Some(wire::PushReport {
+        repository: pushed.repository.clone(),
+        digest: pushed.digest.clone(),
+        uri,
+        push_time: Some(timestamp(pushed.time)),
+    });
+    result
 }
 
 /// The result of a look at what is live.

@@ -2,10 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use agent_runtime::{Assignment, Reporter};
+use agent_runtime::{Assignment, Reporter, process::Finished};
 use contracts::{
     deployment::{self as wire_type, DeploymentResult, DeploymentTask},
     error::Error,
@@ -13,17 +13,27 @@ use contracts::{
 };
 use tokio::sync::mpsc;
 
-use super::{DeploymentAgent, bounds, site_error, subject::Subject};
+use super::{
+    DeploymentAgent, bounds,
+    imaging::{labels, tag},
+    site_error,
+    subject::Subject,
+};
 use crate::{
     account::Account,
     checkout::CommitSource,
+    image::{ImageSource, Origin},
     journal::{Journal, NOTE_QUEUE, Note},
-    planning::{Unplannable, plan},
-    site::{Order, RollbackOrder},
+    planning::{Plan, Unplannable, plan},
+    site::{Order, RollbackOrder, Source},
+    spec::TargetKind,
     task::{Deploy, Task, Wanted},
     verdict::Verdict,
     wire,
 };
+
+/// Programs that were run while a release was made.
+type Runs = Arc<Mutex<Vec<Finished>>>;
 
 /// Paths of a difference (bound of the contract).
 const MAX_CHANGED_FILES: usize = 1000;
@@ -53,12 +63,7 @@ impl DeploymentAgent {
             Ok(planned) => planned,
             Err(unplannable) => return Ok(nothing_to_deploy(&unplannable, &subject)),
         };
-        let source = Arc::new(CommitSource::new(
-            subject.repository,
-            subject.commit,
-            subject.project,
-        ));
-        let runs = source.runs();
+        let (source, runs) = self.source(task, &subject, &planned)?;
         let order = Order {
             task_key: assignment.task_id().to_owned(),
             attempt: u32::try_from(context.attempt).unwrap_or_default(),
@@ -80,6 +85,35 @@ impl DeploymentAgent {
         self.hand_over_evidence(task, &account, reporter, &mut result)
             .await;
         Ok(result)
+    }
+
+    fn source(
+        &self,
+        task: &Task,
+        subject: &Subject,
+        planned: &Plan,
+    ) -> Result<(Arc<dyn Source>, Runs), Error> {
+        let code = CommitSource::new(
+            subject.repository.clone(),
+            subject.commit,
+            Arc::clone(&subject.project),
+        );
+        let runs = code.runs();
+        let source: Arc<dyn Source> = match (planned.spec.target, &planned.spec.image) {
+            (TargetKind::Process, _) => Arc::new(code),
+            (TargetKind::Docker, Some(image)) => Arc::new(ImageSource::new(
+                self.engine()?,
+                Origin::Name(image.clone()),
+            )),
+            (TargetKind::Docker, None) => {
+                let commit = subject.commit.to_string();
+                let tag = tag(&task.app, &commit);
+                let labels = labels(&subject.repository, &commit);
+                let origin = Origin::Commit { code, tag, labels };
+                Arc::new(ImageSource::new(self.engine()?, origin))
+            }
+        };
+        Ok((source, runs))
     }
 
     pub(super) async fn roll_back(
@@ -314,13 +348,13 @@ fn nothing_to_deploy(unplannable: &Unplannable, subject: &Subject) -> Deployment
     result
 }
 
-fn watched() -> (Journal, mpsc::Receiver<Note>) {
+pub(super) fn watched() -> (Journal, mpsc::Receiver<Note>) {
     let (sender, notes) = mpsc::channel(NOTE_QUEUE);
     (Journal::new(Some(sender)), notes)
 }
 
 /// Passes on what the journal says until it is closed.
-async fn tell(mut notes: mpsc::Receiver<Note>, reporter: &Reporter) {
+pub(super) async fn tell(mut notes: mpsc::Receiver<Note>, reporter: &Reporter) {
     while let Some(note) = notes.recv().await {
         match note {
             Note::Event(message) => reporter.log(LogLevel::Info, message),

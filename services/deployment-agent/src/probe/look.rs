@@ -17,11 +17,13 @@ use crate::spec::HttpCheck;
 /// Bytes of a body that are searched for the expected text.
 const SEARCHED_BODY_BYTES: usize = 256 * 1024;
 
-/// Does the port accept a connection?
-pub async fn tcp(address: SocketAddr, within: Duration) -> Observation {
+/// Does the port accept a connection? A published container port is held open by the engine, which
+/// closes the connection again when nobody listens inside: `keeps` asks that it stays open that long.
+pub async fn tcp(address: SocketAddr, within: Duration, keeps: Duration) -> Observation {
     let started = Instant::now();
     let (outcome, error) = match tokio::time::timeout(within, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => (Outcome::Pass, None),
+        Ok(Ok(stream)) if stays_open(&stream, keeps).await => (Outcome::Pass, None),
+        Ok(Ok(_)) => (Outcome::Fail, Some("closes connections at once".to_owned())),
         Ok(Err(error)) => (blame(&error), Some(refusal(&error))),
         Err(_) => (
             Outcome::Fail,
@@ -35,6 +37,18 @@ pub async fn tcp(address: SocketAddr, within: Duration) -> Observation {
         latency: started.elapsed(),
         error,
         body: String::new(),
+    }
+}
+
+async fn stays_open(stream: &TcpStream, keeps: Duration) -> bool {
+    if keeps.is_zero() {
+        return true;
+    }
+    let mut byte = [0];
+    match tokio::time::timeout(keeps, stream.peek(&mut byte)).await {
+        Ok(Ok(count)) => count > 0,
+        Ok(Err(_)) => false,
+        Err(_) => true,
     }
 }
 
@@ -262,9 +276,34 @@ mod tests {
         let seen = http(address, &check(None), Duration::from_secs(1), None).await;
         assert_eq!((seen.outcome, seen.status), (Outcome::Fail, None));
         assert_eq!(
-            tcp(address, Duration::from_secs(1)).await.outcome,
+            tcp(address, Duration::from_secs(1), Duration::ZERO)
+                .await
+                .outcome,
             Outcome::Fail
         );
+    }
+
+    #[tokio::test]
+    async fn a_port_that_closes_at_once_is_open_only_for_who_does_not_look_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let closing = async {
+            loop {
+                drop(listener.accept().await.unwrap());
+            }
+        };
+        let looks = async {
+            let second = Duration::from_secs(1);
+            assert_eq!(
+                tcp(address, second, Duration::ZERO).await.outcome,
+                Outcome::Pass
+            );
+            assert_eq!(tcp(address, second, second).await.outcome, Outcome::Fail);
+        };
+        tokio::select! {
+            () = looks => {}
+            () = closing => {}
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     ledger::{Begin, RevisionState},
     router,
     spec::Spec,
-    strategy::{Change, Failure, FailureKind, Strategy},
+    strategy::{Change, Failure, Strategy},
     verdict::Verdict,
 };
 
@@ -377,9 +377,12 @@ fn conclude(account: &mut Account, site: &Site, number: u64, ended: Ended) {
             }
             account.needs_person = restored.held;
             account.failed_count = restored.failed_count;
+            let reason = match &restored.cause {
+                Some(cause) => format!("{}; {cause}", failure.reason),
+                None => failure.reason,
+            };
             account.summary = format!(
-                "revision {number} of {app} was given up in {environment}: {}; {}",
-                failure.reason,
+                "revision {number} of {app} was given up in {environment}: {reason}; {}",
                 restored.sentence()
             );
             if !restored.held {
@@ -387,12 +390,7 @@ fn conclude(account: &mut Account, site: &Site, number: u64, ended: Ended) {
                     from: Some(number),
                     to: restored.live,
                     duration: restored.duration,
-                    reason: match failure.kind {
-                        FailureKind::Sick
-                        | FailureKind::Inconclusive
-                        | FailureKind::Deadline
-                        | FailureKind::Cancelled => failure.reason,
-                    },
+                    reason,
                 });
             }
             account.forensics = restored.forensics;

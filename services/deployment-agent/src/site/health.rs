@@ -101,7 +101,7 @@ async fn look(
         tries += 1;
         let seen = match check {
             Some(check) => probe::http(address, check, rule.timeout, rule.latency_below).await,
-            None => probe::tcp(address, rule.timeout).await,
+            None => probe::tcp(address, rule.timeout, Duration::ZERO).await,
         };
         if seen.outcome == Outcome::Pass || tries >= rule.failures.max(1) {
             return (seen, tries);

@@ -149,10 +149,12 @@ impl Site {
     }
 
     async fn engine(&self) -> Prerequisite {
-        missing_is_not_proven(told(
-            "container engine",
-            self.targets.docker_answers().await,
-        ))
+        let answers = match self.targets.engine() {
+            Ok(engine) => engine.version().await.map_err(|error| error.to_string()),
+            Err(missing) => Err(missing),
+        };
+        let answers = answers.map(|version| format!("Docker {version} answers"));
+        missing_is_not_proven(told("container engine", answers))
     }
 
     async fn port_is_free(

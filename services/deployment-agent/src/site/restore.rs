@@ -13,6 +13,10 @@ use crate::{
     verdict::Verdict,
 };
 
+/// Time for a dying instance to be noticed, once its users are elsewhere.
+const CAUSE_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// A change that is not carried on with.
 pub(super) struct Undo<'a> {
     pub(super) old: Option<Fleet>,
@@ -30,6 +34,8 @@ pub(super) struct Restored {
     pub(super) held: bool,
     /// Why what should be live again is not.
     pub(super) broken: Option<String>,
+    /// What an instance itself suffered from, where the failure only tells how it showed.
+    pub(super) cause: Option<String>,
     pub(super) failed_count: u32,
     pub(super) forensics: Vec<String>,
     pub(super) duration: Duration,
@@ -42,6 +48,7 @@ impl Restored {
             live,
             held: false,
             broken: None,
+            cause: None,
             failed_count: 0,
             forensics: Vec::new(),
             duration: Duration::ZERO,
@@ -103,6 +110,11 @@ impl Site {
 
         let begun = journal.begin("roll back", 95.0).await;
         let live = self.bring_back(state, old, &mut new, journal).await;
+        // Users are served again, so there is time to find out why.
+        restored.cause = self
+            .cause(&new)
+            .await
+            .filter(|cause| !failure.reason.contains(cause));
         let stopped = new.stop().await;
         let drain = new.crew().spec.drain;
         tell_stopped(journal, &stopped, number, drain).await;
@@ -191,6 +203,27 @@ impl Site {
                 Some(fleet),
             )),
         }
+    }
+
+    /// What an instance of the failed revision suffered from. Failing requests are noticed before a
+    /// dying instance is, so it gets a moment.
+    async fn cause(&self, new: &Fleet) -> Option<String> {
+        let problem = || {
+            new.instances()
+                .iter()
+                .find_map(|i| Some(format!("instance {}: {}", i.number(), i.status().problem?)))
+        };
+        let broke_off = self.router.group_sample(new.revision()).transport_errors > 0;
+        if problem().is_none() && broke_off {
+            let noticed = async {
+                while problem().is_none() {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            };
+            // Nothing noticed within the time is an answer too.
+            let _ = tokio::time::timeout(CAUSE_WITHIN, noticed).await;
+        }
+        problem()
     }
 
     /// Leaves the traffic with the new revision; the old one cannot live with its data.

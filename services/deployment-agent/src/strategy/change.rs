@@ -200,7 +200,7 @@ pub async fn tell_stopped(
 }
 
 /// Returns when the change must not go on.
-pub(super) async fn stopped(cancel: &CancellationToken, deadline: Instant) -> Failure {
+pub async fn stopped(cancel: &CancellationToken, deadline: Instant) -> Failure {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Failure {

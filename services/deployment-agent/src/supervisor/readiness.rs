@@ -9,13 +9,16 @@ use super::status::Status;
 use crate::{
     instance_log::InstanceLog,
     probe::{self, Health, Observation, Outcome, Streak},
-    spec::{Ready, Spec},
+    spec::{Ready, Spec, TargetKind},
     target::Run,
 };
 
 /// Looks at a starting instance come this close together at first; a small app is ready in tens of
 /// milliseconds and should not wait for a slow rhythm.
 const FIRST_LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// A connection to a container that nobody takes is closed by the engine within this.
+const CONTAINER_KEEPS_OPEN: Duration = Duration::from_millis(100);
 
 /// The pattern that the run's log must show, if that is how it says that it is ready.
 pub(super) fn pattern(spec: &Spec) -> Result<Option<Regex>, regex::Error> {
@@ -43,7 +46,7 @@ pub(super) async fn until_ready(
             )
         })?;
         if let Some(port) = line.port
-            && spec.container_port.is_none()
+            && spec.target == TargetKind::Process
         {
             address.set_port(port);
         }
@@ -146,7 +149,13 @@ pub(super) async fn look(spec: &Spec, run: &dyn Run, address: SocketAddr) -> Obs
         Ready::Http(check) => {
             probe::http(address, check, spec.probe.timeout, spec.probe.latency_below).await
         }
-        Ready::Tcp | Ready::Log { .. } => probe::tcp(address, spec.probe.timeout).await,
+        Ready::Tcp | Ready::Log { .. } => {
+            let keeps = match spec.target {
+                TargetKind::Process => Duration::ZERO,
+                TargetKind::Docker => CONTAINER_KEEPS_OPEN,
+            };
+            probe::tcp(address, spec.probe.timeout, keeps).await
+        }
         Ready::DockerHealth => run.platform_health().await.unwrap_or_else(|| Observation {
             url: format!("health check of the container at {address}"),
             outcome: Outcome::NoData,

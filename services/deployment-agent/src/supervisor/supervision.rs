@@ -19,6 +19,9 @@ use crate::{
 /// An instance that is sick may still finish what it began, but nobody waits long for it.
 const SICK_DRAIN: Duration = Duration::from_secs(2);
 
+/// Time for the end of a dying instance to be known, once its probes fail.
+const DYING: Duration = Duration::from_millis(500);
+
 pub(super) struct Supervision {
     pub(super) crew: Arc<Crew>,
     pub(super) number: u32,
@@ -161,6 +164,11 @@ impl Supervision {
             }
             Some((text, None)) => {
                 backend.drain(spec.drain.min(SICK_DRAIN)).await;
+                // An instance that is dying fails its probes before its end is known.
+                if let Ok(end) = tokio::time::timeout(DYING, &mut ended).await {
+                    let text = format!("it ended by itself: {}", self.told(&end));
+                    return failed(text, Some(end));
+                }
                 let end = run.stop(spec.stop_within).await;
                 failed(text, Some(end))
             }

@@ -76,7 +76,7 @@ class Server(ThreadingHTTPServer):
 if vice == "never ready":
     time.sleep(600)
 port = int(os.environ.get("FIXED_PORT") or os.environ["PORT"])
-server = Server(("127.0.0.1", port), App)
+server = Server((os.environ.get("HOST", "127.0.0.1"), port), App)
 print(f"listening on 127.0.0.1:{server.server_port}", flush=True)
 if vice == "crashes":
     def crash():

@@ -5,12 +5,14 @@
     clippy::expect_used,
     clippy::wildcard_enum_match_arm,
     clippy::disallowed_methods,
+    clippy::print_stderr,
     reason = "a test that cannot go on has failed"
 )]
 
 mod agent;
 mod apps;
 mod bench;
+mod docker;
 mod failures;
 mod load;
 mod recovery;

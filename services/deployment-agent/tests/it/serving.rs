@@ -49,8 +49,15 @@ fn arguments(data: &Path) -> Vec<String> {
 impl Serving {
     /// Starts on a data folder.
     pub async fn start(data: &Path) -> Self {
+        Self::start_with(data, &[]).await
+    }
+
+    /// Starts on a data folder, with further settings.
+    pub async fn start_with(data: &Path, more: &[&str]) -> Self {
         let program = ["deployment-agent", "--listen", "127.0.0.1:0"].map(str::to_owned);
-        let cli = Cli::try_parse_from(program.into_iter().chain(arguments(data))).unwrap();
+        let more = more.iter().map(ToString::to_string);
+        let arguments = program.into_iter().chain(arguments(data)).chain(more);
+        let cli = Cli::try_parse_from(arguments).unwrap();
         let config = Config::new(cli.agent, cli.deployment).unwrap();
         let stop = CancellationToken::new();
         let (bound, address) = oneshot::channel();
