@@ -1,9 +1,13 @@
 //! Turns what people write into the protobuf JSON of a message, by reflection: short names of enum
 //! values, `5m` for durations, and the nearest field for a wrong one. Knows no message by name.
 
+mod scalar;
+
 use contracts::parse::nearest;
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value};
+
+use scalar::{duration, enum_value, integer, number, sort};
 
 const DURATION: &str = "google.protobuf.Duration";
 // Deeper than any message of the contract.
@@ -199,105 +203,8 @@ fn one(field: &FieldDescriptor, value: Value, place: &str, depth: usize) -> Resu
     }
 }
 
-fn enum_value(values: &EnumDescriptor, value: Value, place: &str) -> Result<Value, Misfit> {
-    let Value::String(text) = value else {
-        return Err(Misfit::new(
-            place,
-            format!("{} is not a name", sort(&value)),
-        ));
-    };
-    let wanted = text.to_ascii_uppercase().replace(['-', ' '], "_");
-    let prefix = prefix(values);
-    let short: Vec<String> = values
-        .values()
-        .filter(|value| value.number() != 0)
-        .map(|value| value.name().trim_start_matches(&prefix).to_lowercase())
-        .collect();
-    for name in [wanted.clone(), format!("{prefix}{wanted}")] {
-        if values
-            .get_value_by_name(&name)
-            .is_some_and(|v| v.number() != 0)
-        {
-            return Ok(Value::String(name));
-        }
-    }
-    Err(Misfit::new(
-        place,
-        format!(
-            "{text:?} is none of {}{}",
-            short.join(", "),
-            match nearest(&text.to_lowercase(), short.iter().map(String::as_str)) {
-                Some(name) => format!("; did you mean {name:?}?"),
-                None => String::new(),
-            }
-        ),
-    ))
-}
-
-// `MERGE_STRATEGY_` of `MergeStrategy`: what all its values begin with.
-fn prefix(values: &EnumDescriptor) -> String {
-    values
-        .values()
-        .find(|value| value.number() == 0)
-        .and_then(|value| value.name().strip_suffix("UNSPECIFIED").map(str::to_owned))
-        .unwrap_or_default()
-}
-
-fn duration(value: Value, place: &str) -> Result<Value, Misfit> {
-    let misfit = |text: &str| {
-        Misfit::new(
-            place,
-            format!("{text} is not a time span such as 30s, 5m or 1h30m"),
-        )
-    };
-    match value {
-        Value::String(text) => {
-            let span =
-                humantime::parse_duration(&text).map_err(|_| misfit(&format!("{text:?}")))?;
-            Ok(Value::String(format!(
-                "{}.{:09}s",
-                span.as_secs(),
-                span.subsec_nanos()
-            )))
-        }
-        other @ (Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::Array(_)
-        | Value::Object(_)) => Err(misfit(&other.to_string())),
-    }
-}
-
-fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-fn integer(value: &Value) -> Option<i128> {
-    match value {
-        Value::Number(number) => number
-            .as_i64()
-            .map(i128::from)
-            .or_else(|| number.as_u64().map(i128::from)),
-        Value::String(text) => text.trim().replace('_', "").parse().ok(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
 fn is_text(field: &FieldDescriptor) -> bool {
     !field.is_list() && !field.is_map() && matches!(field.kind(), Kind::String)
-}
-
-fn sort(value: &Value) -> String {
-    match value {
-        Value::Null => "nothing".to_owned(),
-        Value::Array(_) => "a list".to_owned(),
-        Value::Object(_) => "a set of fields".to_owned(),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
-    }
 }
 
 /// A place and a name within it.
@@ -310,76 +217,4 @@ pub fn join(place: &str, name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn pipeline(value: Value) -> Result<Value, String> {
-        let descriptor = contracts::json::pool()
-            .unwrap()
-            .get_message_by_name("agentic.orchestrator.v1.Pipeline")
-            .unwrap();
-        message(&descriptor, value, "").map_err(|misfit| misfit.to_string())
-    }
-
-    #[test]
-    fn short_forms_become_the_protobuf_mapping() {
-        let fit = pipeline(json!({"name": "x", "stages": [{
-            "name": "merge",
-            "needs": ["validation", {"stage": "e2e", "condition": "completed"}],
-            "timeout": "5m",
-            "weight": "3",
-            "task": {"integration": {"merge": {"strategy": "fast-forward", "runChecks": "no"}}},
-        }]}))
-        .unwrap();
-        let stage = &fit["stages"][0];
-        assert_eq!(stage["needs"][0], json!({"stage": "validation"}));
-        assert_eq!(
-            stage["needs"][1]["condition"],
-            json!("NEED_CONDITION_COMPLETED")
-        );
-        assert_eq!(stage["timeout"], json!("300.000000000s"));
-        let merge = &stage["task"]["integration"]["merge"];
-        assert_eq!(merge["strategy"], json!("MERGE_STRATEGY_FAST_FORWARD"));
-        assert_eq!(merge["run_checks"], json!(false));
-        let read: contracts::orchestrator::Pipeline = contracts::json::from_value(fit).unwrap();
-        assert_eq!(read.stages[0].weight, 3);
-    }
-
-    #[test]
-    fn a_wrong_name_is_refused_with_its_place_and_the_nearest() {
-        let error = pipeline(json!({"stages": [{"name": "a", "tiemout": "5m"}]})).unwrap_err();
-        assert_eq!(
-            error,
-            "stages[0]: there is no \"tiemout\"; did you mean \"timeout\"?"
-        );
-        let error =
-            pipeline(json!({"stages": [{"needs": [{"stage": "a", "condition": "suceeded"}]}]}))
-                .unwrap_err();
-        assert!(
-            error.starts_with("stages[0].needs[0].condition: "),
-            "{error}"
-        );
-        assert!(error.contains("did you mean \"succeeded\"?"), "{error}");
-    }
-
-    #[test]
-    fn values_of_the_wrong_sort_are_refused() {
-        for bad in [
-            json!({"stages": [{"timeout": 5}]}),
-            json!({"stages": [{"timeout": "-5s"}]}),
-            json!({"stages": [{"weight": "many"}]}),
-            json!({"stages": [{"weight": 1.5}]}),
-            json!({"stages": [{"needs": [7]}]}),
-            json!({"stages": "merge"}),
-            json!({"stages": [{"optional": "perhaps"}]}),
-            json!({"stages": [{"decision": "unspecified"}]}),
-            json!({"name": ["x"]}),
-            json!([1]),
-            json!({"pipeline_id": "a", "pipelineId": "b"}),
-        ] {
-            assert!(pipeline(bad.clone()).is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

@@ -105,6 +105,7 @@ pub fn parse(arguments: &[OsString]) -> Result<(Arguments, TelemetryArgs), Exit>
                 Exit::Usage
             }
         })?;
+    refuse_address(&matches)?;
     let names = std::env::vars_os().map(|(name, _)| name);
     config::refuse_unknown_variables(&known(&command), names).map_err(|error| {
         let _ = clap::Error::raw(
@@ -128,6 +129,24 @@ pub fn parse(arguments: &[OsString]) -> Result<(Arguments, TelemetryArgs), Exit>
         quiet_telemetry(telemetry, &matches)
     };
     Ok((arguments, telemetry))
+}
+
+// Refused here, where it is known whether it was typed or configured.
+fn refuse_address(matches: &ArgMatches) -> Result<(), Exit> {
+    let Some(address) = matches.get_one::<String>("orchestrator") else {
+        return Ok(());
+    };
+    if address.starts_with("http://") || address.starts_with("https://") {
+        return Ok(());
+    }
+    let problem = format!(
+        "--orchestrator (AGENTIC_ORCHESTRATOR_URL): {address:?} is not an address such as http://127.0.0.1:50051\n"
+    );
+    let _ = clap::Error::raw(clap::error::ErrorKind::ValueValidation, problem).print();
+    match matches.value_source("orchestrator") {
+        Some(ValueSource::CommandLine) => Err(Exit::Usage),
+        _ => Err(Exit::Configuration),
+    }
 }
 
 // A client's own log is not what the person came for.
@@ -157,7 +176,14 @@ fn without_environment(command: Command) -> Command {
 
 // Variables of the services may be set where the command runs, too.
 fn known(command: &Command) -> Command {
-    command.clone()
+    command.clone().subcommands([
+        orchestrator::config::Arguments::command().name("service-orchestrator"),
+        scaffold_agent::config::Cli::command().name("service-scaffold"),
+        validation_agent::config::Cli::command().name("service-validation"),
+        e2e_agent::config::Cli::command().name("service-e2e"),
+        integration_agent::config::Cli::command().name("service-integration"),
+        deployment_agent::config::Cli::command().name("service-deployment"),
+    ])
 }
 
 #[cfg(test)]

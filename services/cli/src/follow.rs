@@ -50,6 +50,12 @@ pub async fn follow(
     ended
 }
 
+/// Tells how a workflow ended that has nothing more to be followed.
+pub fn tell_end(output: &Output, workflow: &Workflow) -> Result<Exit, Error> {
+    View::new(output).end(workflow)?;
+    Ok(Exit::of_workflow(workflow))
+}
+
 async fn watch(
     mut watcher: Watcher,
     after: i64,

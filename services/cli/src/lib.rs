@@ -28,6 +28,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use arguments::Arguments;
 use error::Error;
 use exit::Exit;
@@ -66,7 +68,15 @@ fn serve(
     let ended = runtime.block_on(async {
         let telemetry = service_runtime::telemetry::start("agentic", telemetry)
             .map_err(|error| Error::Configuration(chain(&error)))?;
-        verb::run(arguments.verb, surroundings, &telemetry).await
+        // The root of the trace that goes on in every service.
+        let span = if arguments.verb.is_service() {
+            tracing::Span::none()
+        } else {
+            tracing::info_span!("agentic", verb = arguments.verb.name())
+        };
+        verb::run(arguments.verb, surroundings, &telemetry)
+            .instrument(span)
+            .await
     });
     runtime.shutdown_timeout(LEFTOVERS);
     ended

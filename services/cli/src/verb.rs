@@ -85,6 +85,35 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// How it is typed.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Up(_) => "up",
+            Self::Down(_) => "down",
+            Self::Run(_) => "run",
+            Self::List(_) => "list",
+            Self::Show(_) => "show",
+            Self::Watch(_) => "watch",
+            Self::Logs(_) => "logs",
+            Self::Events(_) => "events",
+            Self::Cancel(_) => "cancel",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::Retry(_) => "retry",
+            Self::Approve(_) => "approve",
+            Self::Reject(_) => "reject",
+            Self::Revise(_) => "revise",
+            Self::Answer(_) => "answer",
+            Self::Decisions(_) => "decisions",
+            Self::Agents(_) => "agents",
+            Self::Artifacts(_) => "artifacts",
+            Self::Pipelines(_) => "pipelines",
+            Self::Project(_) => "project",
+            Self::Doctor(_) => "doctor",
+            Self::Completions(_) => "completions",
+        }
+    }
+
     /// It serves until it is stopped, and its log is its voice.
     pub fn is_service(&self) -> bool {
         matches!(self, Self::Up(_))

@@ -124,6 +124,12 @@ impl EmbeddedPostgres {
         })
     }
 
+    /// The programs that [`EmbeddedPostgres::start`] would run for a new cluster; starts and makes nothing.
+    pub async fn programs(options: &Options) -> Result<Binaries, Error> {
+        let account = Account::choose(options.account.as_deref())?;
+        Binaries::find(options, None, account.as_ref()).await
+    }
+
     /// How to connect, in the key/value form that libpq and tokio-postgres read. It holds no secret: reaching the socket is the
     /// permission.
     pub fn connection_string(&self) -> &str {

@@ -81,6 +81,11 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Keeps it until the process ends, so that whoever waits for it waits for that.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+
     /// Takes it. `Ok(None)`: another mesh has it.
     pub fn try_take(data: &Path) -> Result<Option<Self>, Error> {
         let path = lock_path(data);

@@ -6,13 +6,15 @@ use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
+use service_runtime::embedded_postgres::EmbeddedPostgres;
 
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::mesh::call;
 use crate::output::{Output, Paint, clean};
 use crate::surroundings::Surroundings;
-use tools::{Found, TOOLS};
+use crate::verb::up::DatabaseArgs;
+use tools::{Found, POSTGRES, TOOLS};
 
 const AFTER_HELP: &str = "\
 Exits with 1 when something is missing without which the mesh cannot run here.
@@ -25,14 +27,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct DoctorArgs {
-    /// Database of one's own; then no PostgreSQL is needed on this machine.
-    #[arg(
-        long,
-        env = "AGENTIC_DATABASE_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    database_url: Option<String>,
+    #[command(flatten)]
+    database: DatabaseArgs,
 }
 
 /// Looks at the machine.
@@ -41,10 +37,13 @@ pub async fn run(args: DoctorArgs, surroundings: &Surroundings) -> Result<Exit, 
     let found = futures::future::join_all(TOOLS.iter().map(tools::look)).await;
     let mut missing = false;
     for (tool, found) in TOOLS.iter().zip(&found) {
-        let required = tool.required && !(tool.name == "postgres" && args.database_url.is_some());
-        missing |= required && found.version.is_none();
-        tell(tool, found, required, output)?;
+        missing |= tool.required && found.version.is_none();
+        tell(tool, found, tool.required, output)?;
     }
+    let required = args.database.database_url.is_none();
+    let postgres = postgres(&args.database, &surroundings.place.data).await;
+    missing |= required && postgres.version.is_none();
+    tell(&POSTGRES, &postgres, required, output)?;
     let writable = is_writable(&surroundings.place.data);
     missing |= writable.is_err();
     tell_fact(
@@ -67,6 +66,24 @@ pub async fn run(args: DoctorArgs, surroundings: &Surroundings) -> Result<Exit, 
         return Ok(Exit::Failed);
     }
     Ok(Exit::Succeeded)
+}
+
+// The programs that `up` would run, found as `up` finds them.
+async fn postgres(args: &DatabaseArgs, data: &Path) -> Found {
+    match EmbeddedPostgres::programs(&args.options(data)).await {
+        Ok(programs) => Found {
+            version: Some(format!(
+                "PostgreSQL {} in {}",
+                programs.version(),
+                programs.folder().display()
+            )),
+            problem: None,
+        },
+        Err(error) => Found {
+            version: None,
+            problem: Some(crate::chain(&error)),
+        },
+    }
 }
 
 fn tell(tool: &tools::Tool, found: &Found, required: bool, output: &Output) -> Result<(), Error> {

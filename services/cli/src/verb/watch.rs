@@ -4,9 +4,10 @@ use clap::Args;
 
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::follow::{FollowArgs, follow};
+use crate::follow::{FollowArgs, follow, tell_end};
 use crate::pick;
 use crate::surroundings::Surroundings;
+use crate::words;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -37,6 +38,9 @@ pub async fn run(args: WatchArgs, surroundings: &Surroundings) -> Result<Exit, E
             "--after {}: the newest event of the workflow is {}",
             args.after, workflow.last_sequence
         )));
+    }
+    if words::is_over(workflow.state()) && args.after == workflow.last_sequence {
+        return tell_end(&surroundings.output, &workflow);
     }
     let mut input = surroundings.input();
     follow(

@@ -264,6 +264,9 @@ async fn a_watch_may_begin_in_the_middle() -> Result<()> {
     let server = Scripted::new(story).serve().await?;
     let ended = run(&server.url(), &["watch", "shop", "--json", "--after", "4"]).await?;
     assert_eq!(sequences(&ended.json()?), (5..=count).collect::<Vec<_>>());
+    let all = count.to_string();
+    let ended = run(&server.url(), &["watch", "shop", "--json", "--after", &all]).await?;
+    assert_eq!((ended.code, ended.json()?.len()), (0, 1), "{ended:?}");
     let ended = run(&server.url(), &["watch", "shop", "--after", "999"]).await?;
     assert_eq!(ended.code, 2, "{ended:?}");
     Ok(())

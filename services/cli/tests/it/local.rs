@@ -34,6 +34,7 @@ async fn wrong_command_lines_end_with_2() -> Result<()> {
         vec!["watch", "x", "--after", "-1"],
         vec!["revise", "x"],
         vec!["completions", "klingon"],
+        vec!["list", "--orchestrator", "localhost:50051"],
         vec![],
     ] {
         let ended = alone(&arguments, &[]).await?;
@@ -72,6 +73,20 @@ async fn wrong_variables_end_with_64() -> Result<()> {
         let ended = alone(&["list"], &variables).await?;
         assert_eq!(ended.code, 64, "{name}: {ended:?}");
         assert!(ended.err.contains(expected), "{name}: {}", ended.err);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn variables_of_the_services_are_known() -> Result<()> {
+    for name in [
+        "AGENTIC_ADVERTISE",
+        "AGENTIC_LISTEN",
+        "AGENTIC_COMMITTER_NAME",
+        "AGENTIC_DATABASE_URL",
+    ] {
+        let ended = alone(&["list"], &[(name, "x")]).await?;
+        assert_eq!(ended.code, 4, "{name}: {ended:?}");
     }
     Ok(())
 }

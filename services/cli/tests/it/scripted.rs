@@ -45,6 +45,8 @@ pub struct Knowledge {
     pub watches: VecDeque<Watch>,
     /// Where each watch began.
     pub watched_after: Vec<i64>,
+    /// `traceparent` of each creation and watch.
+    pub traceparents: Vec<String>,
     /// What was created.
     pub created: Vec<CreateWorkflowRequest>,
     /// Refusals of the next calls of any unary RPC.

@@ -48,6 +48,22 @@ async fn work_is_submitted_and_followed() -> Result<()> {
 }
 
 #[tokio::test]
+async fn all_calls_of_a_command_are_one_trace() -> Result<()> {
+    let scripted = Scripted::new(Story::success());
+    let server = scripted.serve().await?;
+    run(&server.url(), &["run", "--name", "shop"]).await?;
+    let parents = scripted.know().traceparents.clone();
+    assert_eq!(parents.len(), 2);
+    let traces: Vec<_> = parents
+        .iter()
+        .map(|parent| contracts::trace::trace_id(parent))
+        .collect();
+    assert_eq!(traces[0].len(), 32, "{parents:?}");
+    assert_eq!(traces[0], traces[1]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_asked_for_again_with_the_same_request_id() -> Result<()> {
     let scripted = Scripted::new(Story::success());
     let away = || Status::unavailable("gone");

@@ -20,7 +20,7 @@ use tokio::process::Child;
 use crate::command::agentic;
 use crate::scripted::{Scripted, Story, resolved};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The command on a pseudo-terminal.
 struct Terminal {
@@ -141,7 +141,7 @@ fn resolve_and_end(scripted: &Scripted, payload: Payload) {
     scripted.append(rest);
 }
 
-async fn watch(server: &LoopbackServer) -> Result<Terminal> {
+fn watch(server: &LoopbackServer) -> Result<Terminal> {
     Terminal::start(&["--orchestrator", &server.url(), "watch", "shop"], &[])
 }
 
@@ -150,7 +150,7 @@ async fn every_stage_has_a_bar_and_the_outcome_follows() -> Result<()> {
     let begun = Story::begin().running("validation");
     let scripted = Scripted::new(begun.clone());
     let server = scripted.serve().await?;
-    let mut terminal = watch(&server).await?;
+    let mut terminal = watch(&server)?;
     terminal.shows("validation").await?;
     terminal.shows("50 %").await?;
     terminal.shows("tests").await?;
@@ -180,7 +180,7 @@ async fn colours_can_be_turned_off() -> Result<()> {
 async fn a_decision_is_shown_asked_and_sent_bound_to_what_was_shown() -> Result<()> {
     let (scripted, id) = waiting();
     let server = scripted.serve().await?;
-    let mut terminal = watch(&server).await?;
+    let mut terminal = watch(&server)?;
     terminal.shows("Merge without proof?").await?;
     terminal.shows("Both sides changed `shop.py`.").await?;
     terminal.shows("or later: ").await?;
@@ -208,7 +208,7 @@ async fn a_decision_is_shown_asked_and_sent_bound_to_what_was_shown() -> Result<
 async fn a_question_that_somebody_else_answered_is_taken_back() -> Result<()> {
     let (scripted, id) = waiting();
     let server = scripted.serve().await?;
-    let mut terminal = watch(&server).await?;
+    let mut terminal = watch(&server)?;
     terminal.shows("or later: ").await?;
     resolve_and_end(&scripted, resolved(&id, Resolution::Reject));
     terminal.shows("SUCCEEDED").await?;
@@ -242,7 +242,7 @@ async fn a_clarification_is_asked_with_its_choices() -> Result<()> {
     asked.set_kind(AnswerKind::Choice);
     scripted.know().clarifications.push(asked);
     let server = scripted.serve().await?;
-    let mut terminal = watch(&server).await?;
+    let mut terminal = watch(&server)?;
     terminal.shows("Which currency?").await?;
     terminal.shows("EUR | USD").await?;
     terminal.types("EUR")?;
@@ -264,7 +264,7 @@ async fn a_clarification_is_asked_with_its_choices() -> Result<()> {
 async fn an_interrupt_at_a_question_answers_nothing() -> Result<()> {
     let (scripted, _) = waiting();
     let server = scripted.serve().await?;
-    let mut terminal = watch(&server).await?;
+    let mut terminal = watch(&server)?;
     terminal.shows("or later: ").await?;
     terminal.interrupt()?;
     let (code, shown) = terminal.end().await?;

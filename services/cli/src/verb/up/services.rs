@@ -6,7 +6,6 @@ use std::future::Future;
 
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use crate::error::Error;
 
@@ -82,8 +81,7 @@ async fn named<E: std::error::Error + 'static>(
     name: &'static str,
     serving: impl Future<Output = Result<(), E>>,
 ) -> Ended {
-    let span = tracing::info_span!("service", name);
-    let ended = Box::pin(serving).instrument(span).await;
+    let ended = Box::pin(serving).await;
     (name, ended.map_err(|error| crate::chain(&error)))
 }
 

@@ -53,6 +53,14 @@ impl Scripted {
         }
     }
 
+    fn trace<M>(&self, request: &Request<M>) {
+        let header = request.metadata().get("traceparent");
+        let text = header
+            .and_then(|text| text.to_str().ok())
+            .unwrap_or_default();
+        self.know().traceparents.push(text.to_owned());
+    }
+
     fn changed(&self, what: &str, id: &str) -> Result<Option<Workflow>, Status> {
         let workflow = self.workflow(id)?;
         self.know().changes.push(what.to_owned());
@@ -106,6 +114,7 @@ impl WorkflowService for Scripted {
         &self,
         request: Request<CreateWorkflowRequest>,
     ) -> Result<Response<CreateWorkflowResponse>, Status> {
+        self.trace(&request);
         let request = request.into_inner();
         self.know().created.push(request.clone());
         self.refused()?;
@@ -156,6 +165,7 @@ impl WorkflowService for Scripted {
         &self,
         request: Request<WatchWorkflowRequest>,
     ) -> Result<Response<Self::WatchWorkflowStream>, Status> {
+        self.trace(&request);
         let after = request.into_inner().after_sequence;
         let script = {
             let mut knowledge = self.know();
