@@ -265,12 +265,12 @@ impl<A: Agent> Tasks<A> {
     fn spawn(&self, entry: &Arc<Entry<A::Result>>, task: A::Task, deadline: Instant) {
         let span = tracing::info_span!(
             "task",
-            otel.name = contracts::agent::type_name(A::TYPE),
+            otel.name = format!("task {}", contracts::agent::type_name(A::TYPE)),
+            otel.status_code = tracing::field::Empty,
             { attributes::TASK_ID } = entry.task_id,
             { attributes::WORKFLOW_ID } = entry.context.workflow_id,
             { attributes::STAGE } = entry.context.stage,
             { attributes::ATTEMPT } = entry.attempt,
-            verdict = tracing::field::Empty,
         );
         let assignment = Assignment {
             context: entry.context.clone(),
@@ -299,32 +299,37 @@ impl<A: Agent> Tasks<A> {
         let result_kept = self.settings.result_kept;
         let orphan_grace = self.settings.orphan_grace;
         let shutdown = self.shutdown.clone();
-        self.tracker.spawn(
-            async move {
+        self.tracker.spawn(async move {
+            let over = async {
                 let ending = supervise(&held, work, deadline, orphan_grace, &shutdown).await;
                 if let Err(error) = &ending {
+                    tracing::Span::current().record("otel.status_code", "ERROR");
                     tracing::warn!(%error, reason = ?error.reason, "task ended without a result");
                 }
                 // Kept where people look for it after the fact; a result does not wait on it for ever.
                 log_artifact::keep(&held.reporter, &held.folder).await;
-                let folder = held.folder.clone();
-                held.finish(ending);
-                remove(&folder.join("work")).await;
-                tokio::select! {
-                    biased;
-                    () = held.gone() => {}
-                    () = tokio::time::sleep(result_kept) => {}
-                }
-                let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
-                if entries
-                    .get(&held.task_id)
-                    .is_some_and(|current| Arc::ptr_eq(current, &held))
-                {
-                    entries.remove(&held.task_id);
-                }
+                ending
+            };
+            // Of the span, this is the end: who keeps the result for others must not hold it open.
+            let ending = over.instrument(span).await;
+            let folder = held.folder.clone();
+            held.finish(ending);
+            remove(&folder.join("work")).await;
+            tokio::select! {
+                biased;
+                () = held.gone() => {}
+                // Streams have the result already; nobody can ask for it any more.
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(result_kept) => {}
             }
-            .instrument(span),
-        );
+            let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
+            if entries
+                .get(&held.task_id)
+                .is_some_and(|current| Arc::ptr_eq(current, &held))
+            {
+                entries.remove(&held.task_id);
+            }
+        });
     }
 
     /// Stops a task. True: it has stopped.

@@ -72,7 +72,8 @@ fn serve(
         let span = if arguments.verb.is_service() {
             tracing::Span::none()
         } else {
-            tracing::info_span!("agentic", verb = arguments.verb.name())
+            let name = format!("agentic {}", arguments.verb.name());
+            tracing::info_span!("agentic", otel.name = name)
         };
         verb::run(arguments.verb, surroundings, &telemetry)
             .instrument(span)

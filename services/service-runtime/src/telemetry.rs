@@ -1,6 +1,7 @@
 //! Logs, traces and metrics of a process. Traces leave it only when a collector is named.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use opentelemetry::trace::TracerProvider;
@@ -13,6 +14,9 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+/// How long the end of a process waits for its collector.
+pub const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,18 +85,17 @@ impl Telemetry {
         self.registry.clone()
     }
 
-    /// Sends what is still held. Bounded by the exporters' own time-outs.
+    /// Sends what is still held, and ends. A collector that is away or slow gets
+    /// [`FLUSH_WITHIN`]: it must not keep a process from ending.
     pub fn flush(&self) {
-        // A collector that is away must not keep a process from ending.
-        let _ = self.traces.force_flush();
-        let _ = self.metrics.force_flush();
+        let _ = self.traces.shutdown_with_timeout(FLUSH_WITHIN);
+        let _ = self.metrics.shutdown_with_timeout(FLUSH_WITHIN);
     }
 }
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        let _ = self.traces.shutdown();
-        let _ = self.metrics.shutdown();
+        self.flush();
     }
 }
 

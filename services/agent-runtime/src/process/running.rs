@@ -23,6 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use uuid::Uuid;
 
 use super::{
@@ -55,7 +56,14 @@ pub struct Running {
 pub(super) fn start(command: Command) -> Result<Running, ProcessError> {
     let program = command.argv.first().ok_or(ProcessError::EmptyArgv)?;
     let name = program.to_string_lossy().into_owned();
-    let span = tracing::info_span!("process", otel.name = %name, process.exit_code = tracing::field::Empty);
+    let span = tracing::info_span!(
+        parent: None,
+        "process",
+        otel.name = %name,
+        process.exit_code = tracing::field::Empty,
+    );
+    // A child in the trace only: an app that runs on must not hold open the span of what started it.
+    let _ = span.set_parent(tracing::Span::current().context());
     let entered = span.enter();
 
     let scratch =
