@@ -7,7 +7,7 @@ mod named_files;
 mod startup;
 mod test_code;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 pub use self::{named_files::files_named_by, test_code::is_test_path};
 
@@ -138,18 +138,21 @@ pub fn classify(files: &[ChangedFile], base: &BaseJudge) -> Vec<JudgeChange> {
 
 fn classify_tests(files: &[ChangedFile]) -> Vec<JudgeChange> {
     let mut found = Vec::new();
-    // A test that moved to another file is not gone.
-    let appeared: HashSet<String> = files
-        .iter()
-        .flat_map(|file| {
-            let before = names(
-                file.old_path.as_deref().unwrap_or(&file.path),
-                file.before.as_deref(),
-            );
-            names(&file.path, file.after.as_deref())
-                .into_iter()
-                .filter(move |name| !before.contains(name))
-                .collect::<Vec<_>>()
+    // How many tests of a name the whole change lacks: one that moved to another file is not gone.
+    let mut balance: HashMap<String, i64> = HashMap::new();
+    for file in files {
+        let old_path = file.old_path.as_deref().unwrap_or(&file.path);
+        for name in names(old_path, file.before.as_deref()) {
+            *balance.entry(name).or_default() += 1;
+        }
+        for name in names(&file.path, file.after.as_deref()) {
+            *balance.entry(name).or_default() -= 1;
+        }
+    }
+    let missing: HashMap<String, u32> = balance
+        .into_iter()
+        .filter_map(|(name, count)| {
+            Some((name, u32::try_from(count).ok().filter(|count| *count > 0)?))
         })
         .collect();
     for file in files {
@@ -158,7 +161,7 @@ fn classify_tests(files: &[ChangedFile]) -> Vec<JudgeChange> {
         let Some(after) = &file.after else {
             let gone: Vec<String> = names(old_path, Some(before))
                 .into_iter()
-                .filter(|name| !appeared.contains(name))
+                .filter(|name| missing.contains_key(name))
                 .collect();
             if !gone.is_empty() || test_code::is_expectation_file(old_path) {
                 found.push(JudgeChange {
@@ -182,7 +185,7 @@ fn classify_tests(files: &[ChangedFile]) -> Vec<JudgeChange> {
                 detail: "expected output is another".to_owned(),
             });
         }
-        found.extend(test_code::compare(&file.path, before, after, &appeared));
+        found.extend(test_code::compare(&file.path, before, after, &missing));
     }
     found
 }

@@ -149,12 +149,10 @@ const PYTHON_SECTIONS: &[&str] = &[
     "tool.poe",
     "tool.taskipy",
     "tool.pdm.scripts",
-    "build-system",
 ];
 const CARGO_SECTIONS: &[&str] = &[
     "lib",
     "[test",
-    "[bench",
     "[bin",
     "profile.",
     "lints",
@@ -234,9 +232,12 @@ fn sections(name: &str, file: &ChangedFile) -> Option<String> {
     let before = file.before.as_deref()?;
     let after = file.after.as_deref().unwrap_or_default();
     let changed = match name {
-        "pyproject.toml" | "setup.cfg" => changed_sections(before, after, PYTHON_SECTIONS),
+        "pyproject.toml" | "setup.cfg" => {
+            changed_sections(before, after, PYTHON_SECTIONS, |_, _| true)
+        }
         "Cargo.toml" => {
-            let mut changed = changed_sections(before, after, CARGO_SECTIONS);
+            let mut changed =
+                changed_sections(before, after, CARGO_SECTIONS, decides_what_is_tested);
             changed.extend(workspace_narrowed(before, after));
             changed
         }
@@ -246,7 +247,22 @@ fn sections(name: &str, file: &ChangedFile) -> Option<String> {
     (!changed.is_empty()).then(|| format!("changed: {}", changed.join(", ")))
 }
 
-fn changed_sections(before: &str, after: &str, judging: &[&str]) -> Vec<String> {
+/// Of what describes a target, only what decides which tests it has.
+fn decides_what_is_tested(section: &str, line: &str) -> bool {
+    let key = line.split(['=', '.']).next().unwrap_or_default().trim();
+    !matches!(section, "lib" | "[bin" | "[test")
+        || matches!(
+            key,
+            "test" | "doctest" | "harness" | "path" | "required-features"
+        )
+}
+
+fn changed_sections(
+    before: &str,
+    after: &str,
+    judging: &[&str],
+    counts: fn(&str, &str) -> bool,
+) -> Vec<String> {
     let read = |text: &str| -> BTreeMap<String, String> {
         let mut sections: BTreeMap<String, String> = BTreeMap::new();
         let mut current = None;
@@ -261,7 +277,7 @@ fn changed_sections(before: &str, after: &str, judging: &[&str]) -> Vec<String> 
                     .iter()
                     .any(|known| header.starts_with(known))
                     .then_some(header);
-            } else if let Some(header) = &current {
+            } else if let Some(header) = current.as_ref().filter(|header| counts(header, line)) {
                 let section = sections.entry(header.clone()).or_default();
                 section.push_str(line);
                 section.push('\n');

@@ -344,6 +344,96 @@ fn honest_edits_of_tests_are_not_weakening() {
 }
 
 #[test]
+fn tests_of_the_same_name_are_told_apart() {
+    let class = |name: &str, expected: u32| {
+        format!(
+            "class {name}(TestCase):\n    def test_negative(self):\n        self.assertEqual(f(), {expected})\n"
+        )
+    };
+    let before = format!("{}{}", class("A", 1), class("C", 3));
+    let after = format!("{}{}{}", class("A", 1), class("B", 2), class("C", 3));
+    assert!(classes(file("tests/test_a.py", Some(&before), Some(&after))).is_empty());
+    let weaker = format!("{}{}", class("A", 1), class("C", 4));
+    let weakened = classes(file("tests/test_a.py", Some(&before), Some(&weaker)));
+    assert_eq!(weakened, [Class::TestWeakened]);
+    let fewer = classes(file("tests/test_a.py", Some(&before), Some(&class("C", 3))));
+    assert_eq!(fewer, [Class::TestDeleted]);
+}
+
+#[test]
+fn a_new_test_may_be_skipped_where_it_cannot_run() {
+    for (path, before, added) in [
+        (
+            "tests/test_a.py",
+            PYTHON,
+            "\n    @unittest.skipIf(WINDOWS, 'no')\n    def test_new(self):\n        self.assertTrue(new())\n",
+        ),
+        (
+            "a_test.go",
+            GO,
+            "func TestNew(t *testing.T) {\n\tif testing.Short() {\n\t\tt.Skip(\"slow\")\n\t\treturn\n\t}\n}\n",
+        ),
+        (
+            "a.test.js",
+            NODE,
+            "test('new', { skip: true }, () => {});\n",
+        ),
+    ] {
+        let after = format!("{before}{added}");
+        let found = classify(&[file(path, Some(before), Some(&after))], &base());
+        assert!(found.is_empty(), "{path}: {found:?}");
+    }
+}
+
+#[test]
+fn what_stands_around_tests_keeps_them_from_running_too() {
+    for (path, before, from, to) in [
+        (
+            "tests/test_a.py",
+            PYTHON,
+            "class Prices",
+            "@unittest.skip('later')\nclass Prices",
+        ),
+        (
+            "tests/test_a.py",
+            PYTHON,
+            "import unittest\n",
+            "import unittest\npytestmark = pytest.mark.skip\n",
+        ),
+        (
+            "src/lib.rs",
+            RUST,
+            "#[cfg(test)]\nmod tests",
+            "#[cfg(any())]\nmod tests",
+        ),
+        (
+            "a_test.go",
+            GO,
+            "package a\n",
+            "//go:build ignore\npackage a\n",
+        ),
+    ] {
+        let after = before.replace(from, to);
+        assert_ne!(before, after);
+        let found = classes(file(path, Some(before), Some(&after)));
+        assert!(
+            !found.is_empty() && found.iter().all(|class| *class == Class::TestSkipped),
+            "{path}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn brackets_in_texts_end_no_statement() {
+    let before =
+        "def test_a():\n    assert f(1) == \"\\x1b[31m\"\n    g(2)\n\ndef helper():\n    return\n";
+    let after = before
+        .replace("g(2)", "h(3)")
+        .replace("    return\n", "    if x:\n        return\n    return\n");
+    assert!(classes(file("tests/test_a.py", Some(before), Some(&after))).is_empty());
+}
+
+#[test]
 fn changed_snapshots_are_another_expectation() {
     assert_eq!(
         classes(file("a/__snapshots__/x.snap", Some("1"), Some("2"))),
