@@ -72,7 +72,8 @@ pub(super) fn wanted(
         );
     }
     if let Some(origin) = installable(view, project) {
-        wanted.add([".".to_owned()], origin);
+        // Editable, so that what runs is the checkout itself, with its compiled parts and its metadata.
+        wanted.add(["--editable=.".to_owned()], origin);
     }
     let groups = groups(view, project);
     let for_tests = tests.and_then(|_| {

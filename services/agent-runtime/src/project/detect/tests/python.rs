@@ -101,7 +101,7 @@ fn python_installs_what_the_project_its_tests_and_its_checkers_need() {
     let package = ("src/x/__init__.py", "");
     assert_eq!(
         installed(&[pyproject, package, test]).unwrap(),
-        ". freezegun 'pytest>=8' mypy==1.2 <- src, pyproject.toml dependency-groups.tests, \
+        "--editable=. freezegun 'pytest>=8' mypy==1.2 <- src, pyproject.toml dependency-groups.tests, \
          pyproject.toml dependency-groups.typing"
             .replace("'pytest>=8'", "pytest>=8")
     );
