@@ -4,6 +4,7 @@
 
 mod environment;
 mod error;
+pub(crate) mod leftovers;
 mod output;
 mod running;
 #[cfg(test)]
@@ -237,7 +238,11 @@ impl Command {
     /// Starts the program. Dropping what is returned kills the tree.
     ///
     /// Must be called within a Tokio runtime.
-    pub fn start(self) -> Result<Running, ProcessError> {
+    pub fn start(mut self) -> Result<Running, ProcessError> {
+        if let Some(directory) = &self.directory {
+            let place = leftovers::place(directory);
+            self = self.environment(leftovers::FOLDER_VARIABLE, place);
+        }
         running::start(self)
     }
 

@@ -21,6 +21,7 @@ use service_runtime::server::{self, ServeError, Server};
 
 use crate::agent::Agent;
 use crate::artifacts::ArtifactSink;
+use crate::process::leftovers;
 use crate::service::AgentService;
 use crate::session::{self, Standing};
 use crate::tasks::{ORPHAN_GRACE, RESULT_KEPT, TaskSettings, Tasks};
@@ -134,6 +135,11 @@ where
     S::Future: Send + 'static,
 {
     let folder = config.data.join("tasks");
+    // Of attempts, and of git on the copies of repositories. What is deployed is elsewhere.
+    let left = leftovers::end(&[&folder, &config.data.join("cache")]).await;
+    if left > 0 {
+        tracing::warn!(count = left, "ended what an agent that was killed left running");
+    }
     empty(&folder).await.map_err(|source| AgentError::Data {
         folder: folder.clone(),
         source,

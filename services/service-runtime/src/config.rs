@@ -136,6 +136,12 @@ pub fn exit_with(error: &dyn std::error::Error) -> ! {
     std::process::exit(i32::from(EXIT_BAD_CONFIGURATION))
 }
 
+const MARKS: [&str; 3] = [
+    "AGENTIC_PROCESS_ID",
+    "AGENTIC_PROCESS_FOLDER",
+    "AGENTIC_DEPLOYMENT_OWNER",
+];
+
 /// Refuses variables with our prefix that no setting of the command, or of its subcommands, reads.
 pub fn refuse_unknown_variables(
     command: &clap::Command,
@@ -147,8 +153,8 @@ pub fn refuse_unknown_variables(
         // What a test run requires of its machine is for the test kit only.
         if name.starts_with(PREFIX)
             && !name.starts_with("AGENTIC_REQUIRE_")
-            // Marks the processes that agents run, and a mesh may be one of them.
-            && name != "AGENTIC_PROCESS_ID"
+            // These mark the processes that agents run, and a mesh may be one of them.
+            && !MARKS.contains(&name.as_ref())
             && !known.iter().any(|known| *known == name)
         {
             return Err(ConfigError::UnknownVariable {

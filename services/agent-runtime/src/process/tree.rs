@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(10);
 const DOUBTS: usize = 5;
 
 /// A process, told apart from a later one with the same number by when it started.
-type Identity = (i32, u64);
+pub(super) type Identity = (i32, u64);
 
 /// The processes of one run.
 #[derive(Debug, Clone)]
@@ -176,6 +176,26 @@ impl Tree {
 }
 
 /// Every process of the machine that is not a zombie. Empty where there is no `/proc`.
+pub(super) fn processes() -> Vec<Identity> {
+    let identity = |(pid, entry): (i32, Entry)| (pid, entry.start);
+    process_table().into_iter().map(identity).collect()
+}
+
+/// What a process was started with as this variable. `None`: it shows no environment for the moment, or
+/// never does, as the kernel's own.
+pub(super) fn variables(pid: i32, name: &str) -> Option<Vec<Vec<u8>>> {
+    // Unreadable: gone, or another user's.
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_else(|_| vec![0]);
+    if environment.is_empty() {
+        return None;
+    }
+    let values = environment
+        .split(|byte| *byte == 0)
+        .filter_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+        .map(<[u8]>::to_vec);
+    Some(values.collect())
+}
+
 fn process_table() -> HashMap<i32, Entry> {
     let Ok(folder) = fs::read_dir("/proc") else {
         return HashMap::new();
@@ -203,23 +223,12 @@ fn stat(pid: i32) -> Option<Entry> {
 }
 
 fn mark_of(pid: i32, marker: &str) -> Mark {
-    // Unreadable: gone, or another user's.
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
-        return Mark::Foreign;
-    };
-    if environment.is_empty() {
+    let Some(values) = variables(pid, MARKER_VARIABLE) else {
         return Mark::Unclear;
-    }
-    let is_ours = environment
-        .split(|byte| *byte == 0)
-        .filter_map(|variable| {
-            variable
-                .strip_prefix(MARKER_VARIABLE.as_bytes())?
-                .strip_prefix(b"=")
-        })
-        .any(|ids| {
-            ids.split(|byte| *byte == b':')
-                .any(|id| id == marker.as_bytes())
-        });
+    };
+    let is_ours = values.iter().any(|ids| {
+        ids.split(|byte| *byte == b':')
+            .any(|id| id == marker.as_bytes())
+    });
     if is_ours { Mark::Ours } else { Mark::Foreign }
 }

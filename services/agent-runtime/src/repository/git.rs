@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{Error, RepositoryUrl, url::Transport};
+use crate::process::leftovers;
 
 /// Most of a command's output that is kept: a listing of some 500 000 references fits.
 const STDOUT_LIMIT: u64 = 64 * 1024 * 1024;
@@ -155,9 +156,11 @@ impl Git {
         match folder {
             Some(folder) => {
                 command.arg("--git-dir").arg(folder).current_dir(folder);
+                command.env(leftovers::FOLDER_VARIABLE, leftovers::place(folder));
             }
             None => {
                 command.current_dir("/");
+                command.env_remove(leftovers::FOLDER_VARIABLE);
             }
         }
         command
