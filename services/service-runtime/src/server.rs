@@ -19,6 +19,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 // One watcher is one stream; a proxy in front may multiplex many callers.
 const STREAMS_PER_CONNECTION: u32 = 2048;
+const HEALTH: &str = "grpc.health.v1.Health";
 
 /// Why a server could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,8 @@ pub struct Server {
     routes: RoutesBuilder,
     health: HealthReporter,
     reflection: bool,
+    // The contract has more services than any one process serves.
+    served: Vec<&'static str>,
 }
 
 impl Server {
@@ -64,6 +67,7 @@ impl Server {
             routes,
             health,
             reflection,
+            served: vec![HEALTH],
         }
     }
 
@@ -81,6 +85,7 @@ impl Server {
     {
         self.health.set_not_serving::<S>().await;
         self.routes.add_service(service);
+        self.served.push(S::NAME);
     }
 
     /// Says per service whether it serves.
@@ -96,14 +101,22 @@ impl Server {
         grace: Duration,
     ) -> Result<(), ServeError> {
         if self.reflection {
-            let reflection = || {
-                tonic_reflection::server::Builder::configure()
+            let reflection = |itself| {
+                let builder = tonic_reflection::server::Builder::configure()
                     .register_encoded_file_descriptor_set(contracts::DESCRIPTORS)
                     .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                    .with_service_name(itself);
+                let served = self.served.iter().copied();
+                served.fold(
+                    builder,
+                    tonic_reflection::server::Builder::with_service_name,
+                )
             };
             // grpcurl versions differ in which one they ask for.
-            self.routes.add_service(reflection().build_v1()?);
-            self.routes.add_service(reflection().build_v1alpha()?);
+            let v1 = reflection("grpc.reflection.v1.ServerReflection").build_v1()?;
+            let v1alpha = reflection("grpc.reflection.v1alpha.ServerReflection").build_v1alpha()?;
+            self.routes.add_service(v1);
+            self.routes.add_service(v1alpha);
         }
         let serving = tonic::transport::Server::builder()
             .layer(SpanLayer)

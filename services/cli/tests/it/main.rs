@@ -16,6 +16,8 @@ mod listing;
 mod local;
 mod mesh;
 mod processes;
+mod python_client;
+mod reflection_client;
 mod scripted;
 mod shop;
 mod submit;
