@@ -4,6 +4,9 @@ use super::{CheckKind, Ecosystem, Language, View};
 
 const LANGUAGE: Option<Language> = Some(Language::Rust);
 
+/// Most benchmarks that are looked into.
+const MAX_BENCHMARKS_READ: usize = 50;
+
 pub(super) fn detect(view: &View<'_>) -> Option<Ecosystem> {
     let manifest = view.toml("Cargo.toml")?;
     let locked = view.has("Cargo.lock");
@@ -16,15 +19,18 @@ pub(super) fn detect(view: &View<'_>) -> Option<Ecosystem> {
         argv.extend(rest);
         view.step(LANGUAGE, &argv, origin)
     };
+    // `--all-targets` takes the benchmarks in, where those of `#![feature(test)]` build with no stable compiler.
+    let targets: &[&str] = if has_unstable_benchmarks(view) {
+        &["--bins", "--tests", "--examples"]
+    } else {
+        &["--all-targets"]
+    };
+    let on_targets = |verb| [&[verb, "--workspace"], targets].concat();
     let mut checks = Vec::new();
     let mut add = |kind, step| checks.extend(Some(kind).zip(step));
     add(
         CheckKind::Build,
-        cargo(
-            &["build", "--workspace", "--all-targets"],
-            &[],
-            "Cargo.toml",
-        ),
+        cargo(&on_targets("build"), &[], "Cargo.toml"),
     );
     add(
         CheckKind::Tests,
@@ -40,10 +46,7 @@ pub(super) fn detect(view: &View<'_>) -> Option<Ecosystem> {
                 .map(|()| "Cargo.toml lints.clippy".to_owned())
         });
     if let Some(origin) = clippy {
-        add(
-            CheckKind::Lint,
-            cargo(&["clippy", "--workspace", "--all-targets"], &[], &origin),
-        );
+        add(CheckKind::Lint, cargo(&on_targets("clippy"), &[], &origin));
     }
     if let Some(origin) = view.first(&["rustfmt.toml", ".rustfmt.toml"]) {
         add(
@@ -58,6 +61,19 @@ pub(super) fn detect(view: &View<'_>) -> Option<Ecosystem> {
         dependencies: dependencies.filter(|_| has_dependencies(&manifest)),
         checks,
     })
+}
+
+/// Whether a benchmark asks for what only a nightly compiler has.
+fn has_unstable_benchmarks(view: &View<'_>) -> bool {
+    view.files()
+        .filter(|path| path.starts_with("benches/") || path.contains("/benches/"))
+        .filter(|path| path.ends_with(".rs"))
+        .take(MAX_BENCHMARKS_READ)
+        .filter_map(|path| view.text(path))
+        .any(|text| {
+            text.lines()
+                .any(|line| line.trim_start().starts_with("#![feature("))
+        })
 }
 
 /// Whether anything must be fetched. Members of a workspace may depend on what the root does not name.

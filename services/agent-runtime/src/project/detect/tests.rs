@@ -65,6 +65,26 @@ fn a_rust_library_is_built_and_tested_with_its_lock_file() {
 }
 
 #[test]
+fn benchmarks_for_a_nightly_compiler_are_left_out() {
+    let with = |bench| {
+        let project = read(&[
+            ("Cargo.toml", "[package]\nname = \"x\"\n"),
+            ("src/lib.rs", ""),
+            ("benches/parse.rs", bench),
+        ]);
+        checks(&project).remove(0)
+    };
+    assert_eq!(
+        with("#![feature(test)]\nextern crate test;\n"),
+        "build: cargo build --workspace --bins --tests --examples <- Cargo.toml"
+    );
+    assert_eq!(
+        with("use criterion::Criterion;\n"),
+        "build: cargo build --workspace --all-targets <- Cargo.toml"
+    );
+}
+
+#[test]
 fn a_rust_project_without_dependencies_fetches_nothing_and_lints_nothing_undeclared() {
     let project = read(&[
         ("Cargo.toml", "[package]\nname = \"x\"\n"),

@@ -1,6 +1,8 @@
 //! Which Python packages must be installed before anything can run: what the project needs, what its tests
 //! need, and the checkers that it configures, in the versions that it names.
 
+use std::collections::BTreeMap;
+
 use toml::{Table, Value};
 
 use super::View;
@@ -32,6 +34,33 @@ impl Wanted {
         }
         if self.arguments.len() > before {
             self.origins.push(origin);
+        }
+    }
+
+    /// Bare names get the version of the lock file: with a newer tool, the same tests may fail.
+    fn pin(&mut self, view: &View<'_>) {
+        let is_bare = |argument: &str| {
+            argument
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        };
+        if !self.arguments.iter().any(|argument| is_bare(argument)) {
+            return;
+        }
+        let Some((file, versions)) = locked(view) else {
+            return;
+        };
+        let mut pinned = false;
+        for argument in &mut self.arguments {
+            if is_bare(argument)
+                && let Some(version) = versions.get(&plain_name(argument))
+            {
+                *argument = format!("{argument}=={version}");
+                pinned = true;
+            }
+        }
+        if pinned {
+            self.origins.push(file.to_owned());
         }
     }
 
@@ -102,7 +131,34 @@ pub(super) fn wanted(
             None => {}
         }
     }
+    wanted.pin(view);
     wanted
+}
+
+/// The versions that lock files of the project name, by name; a package with several versions has none here.
+fn locked(view: &View<'_>) -> Option<(&'static str, BTreeMap<String, String>)> {
+    let file = view.first(&["uv.lock", "poetry.lock", "pdm.lock", "pylock.toml"])?;
+    let lock = view.toml(file)?;
+    let packages = lock.get("package").or_else(|| lock.get("packages"))?;
+    let mut versions: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for package in packages.as_array()? {
+        let text = |key| package.get(key).and_then(Value::as_str);
+        let (Some(name), Some(version)) = (text("name"), text("version")) else {
+            continue;
+        };
+        let version = version.to_owned();
+        versions
+            .entry(plain_name(name))
+            .and_modify(|known| *known = known.take().filter(|known| *known == version))
+            .or_insert(Some(version));
+    }
+    let single = |(name, version): (String, Option<String>)| Some((name, version?));
+    Some((file, versions.into_iter().filter_map(single).collect()))
+}
+
+/// As PEP 503 compares names.
+fn plain_name(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['_', '.'], "-")
 }
 
 /// Whether the project itself must be installed: it needs packages, or is imported from where nobody finds it.

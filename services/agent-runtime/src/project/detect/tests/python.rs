@@ -147,3 +147,25 @@ fn python_apps_are_recognised_by_what_they_make() {
     ]);
     assert_eq!(start(&library), None);
 }
+
+#[test]
+fn bare_names_are_installed_in_the_versions_of_the_lock_file() {
+    let project = read(&[
+        (
+            "pyproject.toml",
+            "[project]\nname = \"shop\"\n[dependency-groups]\ntests = [\"pytest\", \"Free_zegun\", \"two\", \"other>=1\"]\n[tool.pytest.ini_options]\n",
+        ),
+        (
+            "uv.lock",
+            "version = 1\n[[package]]\nname = \"pytest\"\nversion = \"8.3.4\"\n[[package]]\nname = \"free-zegun\"\nversion = \"1.5\"\n[[package]]\nname = \"two\"\nversion = \"1\"\n[[package]]\nname = \"two\"\nversion = \"2\"\n[[package]]\nname = \"other\"\nversion = \"3\"\n",
+        ),
+        ("src/shop/__init__.py", ""),
+        ("tests/test_a.py", "import pytest\n"),
+    ]);
+    let step = &project.dependencies[0];
+    assert_eq!(
+        step.command.to_string(),
+        "python3 -m pip install --disable-pip-version-check --editable=. pytest==8.3.4 Free_zegun==1.5 two other>=1"
+    );
+    assert!(step.origin.ends_with("uv.lock"), "{}", step.origin);
+}
