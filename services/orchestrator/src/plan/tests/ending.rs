@@ -184,3 +184,43 @@ fn the_first_failure_is_the_reason() {
     run.result("validation", Verdict::Failed);
     assert_eq!(run.ended(), (Verdict::NotProven, "v2"));
 }
+
+#[test]
+fn a_repair_that_fails_after_a_retry_answers_for_itself() {
+    let mut run = Run::built_in("app");
+    run.pass(&["scaffold"]);
+    run.finish("validation", Verdict::Failed);
+    run.error("scaffold", ErrorClass::Permanent);
+    assert_eq!(run.ended(), (Verdict::Failed, "validation"));
+    run.retry(None);
+    run.error("scaffold", ErrorClass::Permanent);
+    run.is(
+        WorkflowState::Failed,
+        &[("validation", StageState::Cancelled)],
+    );
+    assert_eq!(run.ended(), (Verdict::NotProven, "scaffold"));
+}
+
+#[test]
+fn what_could_not_be_undone_is_tried_again_after_a_retry() {
+    let mut run = run(vec![
+        stage("deployment", &[]).undone(),
+        stage("e2e", &["deployment"]),
+    ]);
+    run.pass(&["deployment"]);
+    run.finish("e2e", Verdict::Failed);
+    run.finish("deployment", Verdict::Failed);
+    assert_eq!(run.state.workflow, WorkflowState::Failed);
+    run.retry(None);
+    // What still stands need not run again.
+    run.is(
+        WorkflowState::Running,
+        &[
+            ("deployment", StageState::Succeeded),
+            ("e2e", StageState::Ready),
+        ],
+    );
+    run.finish("e2e", Verdict::Failed);
+    run.pass(&["deployment"]);
+    assert_eq!(run.outcome().reason, "Failed");
+}

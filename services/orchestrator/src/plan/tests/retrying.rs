@@ -290,3 +290,32 @@ fn after_a_failure_elsewhere_nothing_is_tried_again() {
     run.is(WorkflowState::Failed, &[("v2", StageState::Cancelled)]);
     assert!(!run.commanded(|command| matches!(command, Command::CreateTask { .. })));
 }
+
+#[test]
+fn a_new_piece_of_work_has_all_its_attempts_again() {
+    let mut run = run(vec![
+        stage("scaffold", &[]).retried(2, 2),
+        stage("validation", &["scaffold"])
+            .retried(2, 2)
+            .repaired_by("scaffold", 1),
+    ]);
+    for round in 1..=2 {
+        run.error("scaffold", ErrorClass::Retryable);
+        run.lose("scaffold");
+        run.pass(&["scaffold"]);
+        run.error("validation", ErrorClass::Retryable);
+        run.lose("validation");
+        let verdict = if round == 1 {
+            Verdict::Failed
+        } else {
+            Verdict::Passed
+        };
+        run.finish("validation", verdict);
+    }
+    assert_eq!(run.state.workflow, WorkflowState::Succeeded);
+    let stage = run.state.stage("validation").unwrap();
+    assert_eq!(
+        (stage.attempt, stage.failed_count, stage.lost_count),
+        (6, 2, 2)
+    );
+}
