@@ -165,6 +165,11 @@ impl Engine {
         &self.shared.events
     }
 
+    /// Cancelled when the process stops.
+    pub fn stopping(&self) -> CancellationToken {
+        self.shared.shutdown.clone()
+    }
+
     /// Live logs.
     pub fn logs(&self) -> &Logs {
         &self.shared.logs

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use contracts::agent::AGENT_TYPES;
 use contracts::error::Error;
+use contracts::error_reason::ErrorReason;
 use contracts::id::WorkflowId;
 use contracts::orchestrator::workflow_service_server::WorkflowService as Service;
 use contracts::orchestrator::{
@@ -35,6 +36,8 @@ mod many;
 
 use many::{filter, follow_all};
 
+// How long a stopping process waits for a reader to take notice.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(1);
 // Messages that wait for one reader.
 const QUEUE: usize = 64;
 const REASON_BYTES: usize = 1024;
@@ -52,6 +55,27 @@ impl WorkflowService {
     /// Serves the workflows of an engine.
     pub fn new(engine: Engine, tracker: TaskTracker) -> Self {
         Self { engine, tracker }
+    }
+
+    // Runs the source of a stream until it ends or the process stops; then the reader is told, so
+    // that it watches elsewhere and does not hold the stop up.
+    fn run<M: Send + 'static>(
+        &self,
+        source: impl Future<Output = ()> + Send + 'static,
+        sender: mpsc::Sender<Result<M, Status>>,
+    ) {
+        let stopping = self.engine.stopping();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => {
+                    let error = Error::new(ErrorReason::Draining, "this replica is stopping");
+                    // A reader that does not even take this is cut.
+                    let _ = tokio::time::timeout(FAREWELL, sender.send(Err(error.into()))).await;
+                }
+                () = source => {}
+            }
+        });
     }
 
     async fn checked(&self, request: CreateWorkflowRequest) -> Result<submit::Checked, Error> {
@@ -332,13 +356,10 @@ impl Service for WorkflowService {
             .into());
         }
         let (sender, receiver) = mpsc::channel(QUEUE);
-        self.tracker.spawn(super::watch::follow(
-            self.engine.clone(),
-            id,
-            request.after_sequence,
-            watch,
-            sender,
-        ));
+        let engine = self.engine.clone();
+        let following =
+            super::watch::follow(engine, id, request.after_sequence, watch, sender.clone());
+        self.run(following, sender);
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -352,8 +373,8 @@ impl Service for WorkflowService {
         fields.finish(())?;
         let all = self.engine.events().watch_all();
         let (sender, receiver) = mpsc::channel(QUEUE);
-        self.tracker
-            .spawn(follow_all(self.engine.clone(), wanted, all, sender));
+        let following = follow_all(self.engine.clone(), wanted, all, sender.clone());
+        self.run(following, sender);
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -376,8 +397,7 @@ impl Service for WorkflowService {
             stage: request.stage,
             follow: request.follow && !ended,
         };
-        self.tracker
-            .spawn(reader.run(self.engine.clone(), id, sender));
+        self.run(reader.run(self.engine.clone(), id, sender.clone()), sender);
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Place;
-use crate::command::end;
+use crate::command::{Running, end};
 
 #[tokio::test]
 async fn a_mesh_is_ready_with_all_agents_refuses_a_second_and_stops_clean() -> Result<()> {
@@ -122,5 +122,32 @@ async fn a_mesh_that_cannot_start_says_why_and_leaves_nothing_behind() -> Result
         assert!(!place.data().join("mesh.json").exists());
     }
     place.start().await?.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_those_who_watch() -> Result<()> {
+    let place = Place::new()?;
+    let mesh = place.start().await?;
+    let ended = place.run(&["run", "--name", "shop", "--detach"]).await?;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let ended = place.run(&["pause", "shop"]).await?;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let data = place.data();
+    let mut watch = Running::start(&[
+        "--data",
+        data.to_str().unwrap(),
+        "watch",
+        "shop",
+        "--reconnect-within",
+        "1s",
+    ])?;
+    watch.line().await?;
+    let begun = std::time::Instant::now();
+    mesh.stop().await?;
+    // Less than the grace that calls are given.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(9));
+    let ended = watch.end().await?;
+    assert_eq!(ended.code, 4, "{ended:?}");
     Ok(())
 }
