@@ -27,6 +27,7 @@ use crate::{
     examination::Examination,
     order::Order,
     plan::Plan,
+    redaction::Redaction,
     subject::Subject,
     tampering,
     wire::{self, Frame},
@@ -118,6 +119,7 @@ impl E2eAgent {
         if let (Some(subject), Some(project)) = (&subject, &project) {
             judge_the_judge(&mut result, subject, project, context).await?;
         }
+        Redaction::of(&workshop.secrets).clean_result(&mut result);
         reporter.progress(100.0, "done", String::new());
         Ok(result)
     }

@@ -204,6 +204,8 @@ impl App {
             (None, StartBy::Command(argv)) => Command::new(argv.as_slice().iter().cloned()),
             (None, _) => return Err(StartFailure::Unavailable("nothing to start".to_owned())),
         };
+        let readiness = Readiness::for_port(&launch.ready.by, port, seen, container.as_ref())
+            .map_err(StartFailure::Unavailable)?;
         let started = Instant::now();
         let running = command
             .directory(&launch.checkout)
@@ -221,7 +223,6 @@ impl App {
             .start()
             .map_err(|error| not_started(&error))?;
 
-        let readiness = Readiness::for_port(&launch.ready.by, port, seen, container.as_ref());
         let within = launch.ready.within.get();
         let ready = tokio::select! {
             biased;

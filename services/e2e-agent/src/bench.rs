@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::{App, Attendance, Launch, StartFailure, log::AppLog},
     plan::StartPlan,
+    redaction::Redaction,
     suites::Place,
 };
 
@@ -120,10 +121,12 @@ impl Bench {
             }
             Some(_) | None => Vec::new(),
         };
-        let log =
-            AppLog::create(&scratch.join("app.log"), workshop.sink.clone()).map_err(|error| {
-                BenchFailure::NotProven(format!("no file for the app's log: {error}"))
-            })?;
+        let log = AppLog::create(
+            &scratch.join("app.log"),
+            workshop.sink.clone(),
+            Redaction::of(&workshop.secrets),
+        )
+        .map_err(|error| BenchFailure::NotProven(format!("no file for the app's log: {error}")))?;
         let log = Arc::new(log);
         remains.log = Some(Arc::clone(&log));
         let environment = start.start.environment.iter();

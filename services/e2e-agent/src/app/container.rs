@@ -22,6 +22,8 @@ pub(super) struct Container {
     remove: Vec<String>,
     /// Compose files are read again for the removal, and mean nothing without their variables.
     variables: Vec<(String, String)>,
+    /// Finds its containers.
+    filter: String,
     armed: bool,
 }
 
@@ -55,10 +57,11 @@ impl Container {
                     .map(str::to_owned)
                     .to_vec();
                 Self {
-                    name,
                     run,
                     remove,
                     variables,
+                    filter: format!("name=^/{name}$"),
+                    name,
                     armed: true,
                 }
             }
@@ -78,6 +81,7 @@ impl Container {
                 Self {
                     run: with(&["up", "--abort-on-container-exit"]),
                     remove: with(&["down", "--volumes", "--remove-orphans"]),
+                    filter: format!("label=com.docker.compose.project={name}"),
                     name,
                     variables,
                     armed: true,
@@ -88,9 +92,11 @@ impl Container {
         Ok(Some(container))
     }
 
-    /// Its name.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    /// How to ask for its health.
+    pub(super) fn question(&self) -> HealthQuestion {
+        HealthQuestion {
+            filter: self.filter.clone(),
+        }
     }
 
     /// Runs it in the foreground.
@@ -115,22 +121,56 @@ impl Container {
             Err(error) => tracing::warn!(container = self.name, %error, "a container may be left"),
         }
     }
+}
 
-    /// Whether the container's own health check is content; else what it says.
-    pub(super) async fn health(name: &str) -> Result<(), String> {
+/// Asks for the health of the containers that belong to a test.
+#[derive(Debug, Clone)]
+pub(super) struct HealthQuestion {
+    filter: String,
+}
+
+impl HealthQuestion {
+    /// Whether every health check there is content, and there is at least one; else what they say.
+    pub(super) async fn ask(&self) -> Result<(), String> {
+        let list = [
+            "docker",
+            "ps",
+            "--all",
+            "--quiet",
+            "--no-trunc",
+            "--filter",
+            &self.filter,
+        ];
+        let ids = engine(&list).await?;
+        if ids.trim().is_empty() {
+            return Err("the engine does not know the container yet".to_owned());
+        }
         let format = "--format={{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}";
-        let asked = Command::new(["docker", "inspect", format, name])
-            .timeout(ENGINE_WITHIN)
-            .run()
-            .await
-            .map_err(|error| error.to_string())?;
-        match asked.stdout.text().trim() {
-            "healthy" => Ok(()),
-            "none" => Err("its image has no health check".to_owned()),
-            "" => Err("the engine does not know the container yet".to_owned()),
-            other => Err(format!("its health check says {other}")),
+        let mut inspect = vec!["docker", "inspect", format];
+        inspect.extend(ids.split_whitespace());
+        let states = engine(&inspect).await?;
+        let mut states = states
+            .lines()
+            .map(str::trim)
+            .filter(|state| *state != "none")
+            .peekable();
+        if states.peek().is_none() {
+            return Err("no container has a health check".to_owned());
+        }
+        match states.find(|state| *state != "healthy") {
+            None => Ok(()),
+            Some(state) => Err(format!("a health check says {state}")),
         }
     }
+}
+
+async fn engine(argv: &[&str]) -> Result<String, String> {
+    Command::new(argv.iter().copied())
+        .timeout(ENGINE_WITHIN)
+        .run()
+        .await
+        .map(|asked| asked.stdout.text())
+        .map_err(|error| error.to_string())
 }
 
 impl Drop for Container {

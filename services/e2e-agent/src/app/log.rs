@@ -13,6 +13,8 @@ use futures::future::BoxFuture;
 use regex::Regex;
 use tokio::sync::watch;
 
+use crate::redaction::Redaction;
+
 /// Most bytes of the file; what is printed beyond is counted, not kept.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -39,6 +41,7 @@ pub(super) struct Matched {
 pub struct AppLog {
     path: PathBuf,
     live: Option<Arc<dyn OutputSink>>,
+    redaction: Redaction,
     state: Mutex<State>,
 }
 
@@ -51,12 +54,17 @@ struct State {
 }
 
 impl AppLog {
-    /// Keeps the log in a new file at `path`; shows its beginning to `live`.
-    pub fn create(path: &Path, live: Option<Arc<dyn OutputSink>>) -> std::io::Result<Self> {
+    /// Keeps the log in a new file at `path`, without secrets; shows its beginning to `live`.
+    pub fn create(
+        path: &Path,
+        live: Option<Arc<dyn OutputSink>>,
+        redaction: Redaction,
+    ) -> std::io::Result<Self> {
         let file = File::create(path)?;
         Ok(Self {
             path: path.to_owned(),
             live,
+            redaction,
             state: Mutex::new(State {
                 file: Some(BufWriter::new(file)),
                 bytes: 0,
@@ -120,8 +128,9 @@ impl AppLog {
 
 impl OutputSink for AppLog {
     fn line<'a>(&'a self, stream: LogStream, text: &'a str) -> BoxFuture<'a, ()> {
-        match (&self.live, self.take(text)) {
-            (Some(live), true) => live.line(stream, text),
+        let text = self.redaction.clean(text);
+        match (&self.live, self.take(&text)) {
+            (Some(live), true) => Box::pin(async move { live.line(stream, &text).await }),
             (Some(_) | None, _) => Box::pin(std::future::ready(())),
         }
     }
@@ -143,7 +152,8 @@ mod tests {
     #[tokio::test]
     async fn a_line_that_is_looked_for_is_met_once_and_tells_the_port() {
         let folder = tempfile::tempdir().unwrap();
-        let log = AppLog::create(&folder.path().join("app.log"), None).unwrap();
+        let log =
+            AppLog::create(&folder.path().join("app.log"), None, Redaction::default()).unwrap();
         let pattern = Regex::new(r"listening on .*:(?<port>\d+)").unwrap();
         let seen = log.watch(Watch::Pattern(pattern));
         log.line(LogStream::Stdout, "hello").await;
@@ -165,7 +175,12 @@ mod tests {
             let shown = Arc::clone(&shown);
             move |_: LogStream, _: &str| *shown.lock().unwrap() += 1
         };
-        let log = AppLog::create(&folder.path().join("app.log"), Some(Arc::new(live))).unwrap();
+        let log = AppLog::create(
+            &folder.path().join("app.log"),
+            Some(Arc::new(live)),
+            Redaction::default(),
+        )
+        .unwrap();
         for _ in 0..MAX_LIVE_LINES + 10 {
             log.line(LogStream::Stdout, "x").await;
         }

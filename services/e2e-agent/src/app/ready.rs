@@ -10,7 +10,10 @@ use agent_runtime::project::{HttpReady, ReadyBy};
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 pub(super) use super::log::Watch;
-use super::{container::Container, log::Matched};
+use super::{
+    container::{Container, HealthQuestion},
+    log::Matched,
+};
 use crate::http;
 
 /// Time between two looks.
@@ -30,7 +33,7 @@ enum By {
     Http(HttpReady),
     Tcp,
     Log(watch::Receiver<Option<Matched>>),
-    Health(String),
+    Health(HealthQuestion),
 }
 
 impl Readiness {
@@ -39,21 +42,23 @@ impl Readiness {
         port: u16,
         seen: watch::Receiver<Option<Matched>>,
         container: Option<&Container>,
-    ) -> Self {
-        let by = match by {
-            ReadyBy::Http(http) => By::Http(http.clone()),
-            ReadyBy::Tcp => By::Tcp,
-            ReadyBy::Log(_) => By::Log(seen),
-            ReadyBy::DockerHealth => match container {
-                Some(container) => By::Health(container.name().to_owned()),
-                // A program has no health check of an engine: its port is the next best thing.
-                None => By::Tcp,
-            },
+    ) -> Result<Self, String> {
+        let by = match (by, container) {
+            (ReadyBy::Http(http), _) => By::Http(http.clone()),
+            (ReadyBy::Tcp, _) => By::Tcp,
+            (ReadyBy::Log(_), _) => By::Log(seen),
+            (ReadyBy::DockerHealth, Some(container)) => By::Health(container.question()),
+            (ReadyBy::DockerHealth, None) => {
+                return Err(
+                    "`ready: {docker_health: true}` is about containers, and the app is a program"
+                        .to_owned(),
+                );
+            }
         };
-        Self {
+        Ok(Self {
             by,
             places: places(port),
-        }
+        })
     }
 
     /// An app that runs already is asked over the network only.
@@ -120,8 +125,8 @@ impl Readiness {
                 // The line may come before the listening.
                 accepting(&self.places).await
             }
-            By::Health(container) => {
-                Container::health(container).await?;
+            By::Health(question) => {
+                question.ask().await?;
                 accepting(&self.places).await
             }
         }

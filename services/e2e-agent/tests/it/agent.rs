@@ -72,7 +72,7 @@ impl ServedAgent {
         let data = TempDir::new().unwrap();
         let secrets = data.path().join("secrets");
         std::fs::create_dir_all(secrets.join("development")).unwrap();
-        std::fs::write(secrets.join("development/TOKEN"), "hidden\n").unwrap();
+        std::fs::write(secrets.join("development/TOKEN"), "hidden value\n").unwrap();
         let config = Config {
             agent: AgentConfig {
                 address: SocketAddr::from(([127, 0, 0, 1], 0)),

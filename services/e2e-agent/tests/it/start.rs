@@ -207,13 +207,42 @@ async fn secrets_reach_the_app_and_missing_ones_prove_nothing() {
     let yaml = |name: &str| {
         format!(
             "version: 1\napp:\n  start: {{command: [python3, app.py], secrets: [{name}]}}\n  ready: {{tcp: true}}\n  \
-             endpoints: [{{path: /, contains: hidden}}]\n"
+             endpoints: [{{path: /, contains: hidden value}}]\n"
         )
     };
     let good = tested(&[(".agentic/project.yaml", &yaml("TOKEN")), ("app.py", &app)]).await;
     good.assert(Verdict::Passed, &[]);
+    let telling =
+        format!("import os\nprint('my token is', os.environ['TOKEN'], flush=True)\n{app}");
+    let telling = tested(&[
+        (
+            ".agentic/project.yaml",
+            &yaml("TOKEN").replace("contains: hidden value", "contains: other"),
+        ),
+        ("app.py", &telling),
+    ])
+    .await;
+    telling.assert(Verdict::Failed, &["[secret TOKEN]"]);
+    assert!(
+        telling
+            .artifact("app.log")
+            .contains("my token is [secret TOKEN]")
+    );
+    assert!(!format!("{:?}", telling.result).contains("hidden value"));
+
     let missing = tested(&[(".agentic/project.yaml", &yaml("OTHER")), ("app.py", &app)]).await;
     missing.assert(Verdict::NotProven, &["secret `OTHER`"]);
+}
+
+#[tokio::test]
+async fn a_health_check_of_a_container_says_nothing_about_a_program() {
+    let yaml =
+        description(SHOP, "5s", ENDPOINTS).replace("http: {path: /health}", "docker_health: true");
+    let tested = tested(&project(&yaml)).await;
+    tested.assert(
+        Verdict::NotProven,
+        &["docker_health", "the app is a program"],
+    );
 }
 
 #[tokio::test]
