@@ -9,8 +9,10 @@
 
 mod boundaries;
 mod command;
+mod crashes;
 mod decisions;
 mod follow;
+mod gate;
 mod hostile;
 mod listing;
 mod local;

@@ -49,6 +49,11 @@ impl Limits {
     };
 }
 
+/// A name that no other run of these tests has.
+pub fn unique(name: &str) -> String {
+    format!("{name}-{}", std::process::id())
+}
+
 /// The app on `main`. `name` is an argument of the app, so that its processes are told apart.
 pub fn repository(name: &str, limits: Limits) -> Result<Repository> {
     let mut repository = Repository::empty()?;

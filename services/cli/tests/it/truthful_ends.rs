@@ -99,6 +99,7 @@ async fn fails(
     if !is_equipped() {
         return Ok(None);
     }
+    let name = &shop::unique(name);
     let mut repository = shop::repository(name, limits)?;
     repository.commit(changed(Commit::on("change").from("main")))?;
     let before = repository.history("main")?;
@@ -254,7 +255,7 @@ async fn zero_tests_prove_nothing_unless_a_person_waives_it() -> Result<()> {
     if !is_equipped() {
         return Ok(());
     }
-    let name = "zero-tests";
+    let name = &shop::unique("zero-tests");
     let mut repository = shop::repository(name, Limits::AMPLE)?;
     // Without tests from the beginning: that a change deletes them is another matter.
     let before = repository.commit(Commit::on("main").delete("test_shop.py"))?;
@@ -291,7 +292,7 @@ async fn a_conflict_stays_unmerged_with_a_decision_that_shows_both_sides() -> Re
     if !is_equipped() {
         return Ok(());
     }
-    let name = "conflict";
+    let name = &shop::unique("conflict");
     let mut repository = shop::repository(name, Limits::AMPLE)?;
     repository.commit(
         Commit::on("change")
@@ -334,7 +335,7 @@ async fn a_taken_port_fails_the_deployment_and_keeps_whoever_has_it() -> Result<
     if !is_equipped() {
         return Ok(());
     }
-    let name = "taken-port";
+    let name = &shop::unique("taken-port");
     let holder = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let port = holder.local_addr()?.port();
     let mut repository = shop::repository(name, Limits::AMPLE)?;
@@ -385,7 +386,7 @@ async fn a_repository_that_does_not_exist_proves_nothing_and_is_not_made() -> Re
     let folder = tempfile::tempdir()?;
     let missing = folder.path().join("missing");
     let url = missing.to_str().context("path")?;
-    let name = "no-repository";
+    let name = &shop::unique("no-repository");
     let ended = change(name, url, "change").await?;
     let expected = Expected {
         code: 3,
@@ -403,7 +404,7 @@ async fn a_source_that_does_not_exist_proves_nothing() -> Result<()> {
     if !is_equipped() {
         return Ok(());
     }
-    let name = "no-source";
+    let name = &shop::unique("no-source");
     let repository = shop::repository(name, Limits::AMPLE)?;
     let before = repository.history("main")?;
     let ended = change(name, &repository.url(), "no-such-branch").await?;
@@ -423,7 +424,7 @@ async fn an_unknown_template_is_refused_with_those_that_there_are() -> Result<()
     if !is_equipped() {
         return Ok(());
     }
-    let name = "no-template";
+    let name = &shop::unique("no-template");
     let ended = run(name, &["--type", "app", "--template", "no-such"]).await?;
     let expected = Expected {
         code: 3,
@@ -465,7 +466,7 @@ async fn a_good_change_of_the_same_app_succeeds() -> Result<()> {
     if !is_equipped() {
         return Ok(());
     }
-    let name = "good-change";
+    let name = &shop::unique("good-change");
     let mut repository: Repository = shop::repository(name, Limits::AMPLE)?;
     repository.commit(
         Commit::on("change")
