@@ -9,8 +9,10 @@ mod registry;
 use std::collections::HashMap;
 
 use bollard::{
-    API_DEFAULT_VERSION, Docker, errors::Error as DockerError, models::ImageInspect,
-    query_parameters::CreateImageOptionsBuilder,
+    API_DEFAULT_VERSION, Docker,
+    errors::Error as DockerError,
+    models::ImageInspect,
+    query_parameters::{CreateImageOptionsBuilder, RemoveImageOptionsBuilder},
 };
 use futures::StreamExt as _;
 
@@ -160,6 +162,33 @@ impl Engine {
             .map_err(Error::refused("look at a pulled image"))
     }
 
+    /// Removes images that nobody needs any more, if they were built here. One that somebody brought,
+    /// still uses or gave a further name stays.
+    pub async fn forget(&self, images: &[String]) {
+        if images.is_empty() {
+            return;
+        }
+        let Ok(docker) = self.connect().await else {
+            return;
+        };
+        for image in images {
+            let Ok(found) = docker.inspect_image(image).await else {
+                continue;
+            };
+            let labels = found
+                .config
+                .and_then(|config| config.labels)
+                .unwrap_or_default();
+            if !labels.contains_key(BUILT_LABEL) {
+                continue;
+            }
+            let options = RemoveImageOptionsBuilder::default().build();
+            if let Err(error) = docker.remove_image(image, Some(options), None).await {
+                tracing::debug!(%image, %error, "an old image stays");
+            }
+        }
+    }
+
     fn uses_buildkit(&self, docker: &Docker) -> bool {
         let version = docker.client_version();
         match self.builder {
@@ -170,7 +199,10 @@ impl Engine {
     }
 }
 
-/// Labels that every image and container of ours carries, beside its own.
+/// Label of images that were built for a deployment, and may be removed with it.
+pub(crate) const BUILT_LABEL: &str = "agentic.built";
+
+/// A map of labels.
 pub(crate) fn labels(own: &[(&str, &str)]) -> HashMap<String, String> {
     own.iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))

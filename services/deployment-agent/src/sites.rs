@@ -14,6 +14,7 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::{
@@ -207,7 +208,7 @@ impl Sites {
         let site = self.site(environment, app).await?;
         order.ports_of_others = self.ports_of_others(environment, app);
         let within = bounds.clone();
-        let work = async move { site.deploy(order, journal, &within).await };
+        let work = Box::pin(async move { site.deploy(order, journal, &within).await });
         self.in_turn(environment, bounds, work).await
     }
 
@@ -222,7 +223,7 @@ impl Sites {
     ) -> Result<Account, site::Error> {
         let site = self.site(environment, app).await?;
         let within = bounds.clone();
-        let work = async move { site.rollback(order, journal, &within).await };
+        let work = Box::pin(async move { site.rollback(order, journal, &within).await });
         self.in_turn(environment, bounds, work).await
     }
 
@@ -249,11 +250,12 @@ impl Sites {
             }
             turn = turns.lock_owned() => turn,
         };
-        let working = self.tracker.spawn(async move {
+        let working = async move {
             let done = work.await;
             drop(turn);
             done
-        });
+        };
+        let working = self.tracker.spawn(working.in_current_span());
         match working.await {
             Ok(done) => done,
             Err(error) => Err(site::Error::Broken(error)),

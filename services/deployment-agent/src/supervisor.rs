@@ -11,6 +11,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 pub use self::status::{Phase, Status};
 use crate::{
@@ -82,7 +84,17 @@ impl Instance {
             status: publish,
             stop: stop.clone(),
         };
-        tracker.spawn(supervision.run());
+        // The instance outlives the task that started it. As a child it would hold the task's span
+        // open as long; so it only names it as its parent.
+        let span = tracing::info_span!(
+            parent: None,
+            "instance",
+            otel.name = format!("instance {number} of revision {revision}"),
+        );
+        if let Err(error) = span.set_parent(Span::current().context()) {
+            tracing::debug!(%error, "an instance has no trace");
+        }
+        tracker.spawn(supervision.run().instrument(span));
         Ok(Self {
             number,
             revision,

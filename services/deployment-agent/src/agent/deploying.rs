@@ -22,6 +22,7 @@ use super::{
 use crate::{
     account::Account,
     checkout::CommitSource,
+    engine::BUILT_LABEL,
     image::{ImageSource, Origin},
     journal::{Journal, NOTE_QUEUE, Note},
     planning::{Plan, Unplannable, plan},
@@ -108,7 +109,8 @@ impl DeploymentAgent {
             (TargetKind::Docker, None) => {
                 let commit = subject.commit.to_string();
                 let tag = tag(&task.app, &commit);
-                let labels = labels(&subject.repository, &commit);
+                let mut labels = labels(&subject.repository, &commit);
+                labels.insert(BUILT_LABEL.to_owned(), task.app.to_string());
                 let origin = Origin::Commit { code, tag, labels };
                 Arc::new(ImageSource::new(self.engine()?, origin))
             }

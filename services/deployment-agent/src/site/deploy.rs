@@ -134,7 +134,11 @@ impl Site {
             .ledger
             .record_task(&order.task_key, order.attempt, account.clone());
         state.ledger.save().await?;
-        releases::prune(&self.folder, &state.ledger, self.settings.kept_releases).await;
+        let images =
+            releases::prune(&self.folder, &state.ledger, self.settings.kept_releases).await;
+        if let Ok(engine) = self.targets.engine() {
+            engine.forget(&images).await;
+        }
         Ok(account)
     }
 

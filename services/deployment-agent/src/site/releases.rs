@@ -39,9 +39,10 @@ pub(super) fn is_kept(site: &Path, ledger: &Ledger, revision: u64) -> bool {
         .is_some_and(|revision| folder(site, revision.number, &revision.spec).is_dir())
 }
 
-/// Removes checkouts and logs of revisions that nobody goes back to. The newest `keep` stay, and so
-/// do the live one, the last verified one, and the one to go back to from there.
-pub(super) async fn prune(site: &Path, ledger: &Ledger, keep: usize) {
+/// Removes checkouts and logs of revisions that nobody goes back to, and says which images nobody
+/// needs any more. The newest `keep` stay, and so do the live one, the last verified one, and the
+/// one to go back to from there.
+pub(super) async fn prune(site: &Path, ledger: &Ledger, keep: usize) -> Vec<String> {
     let live = ledger.live().map(|revision| revision.number);
     let mut kept: HashSet<u64> = ledger
         .revisions()
@@ -53,6 +54,7 @@ pub(super) async fn prune(site: &Path, ledger: &Ledger, keep: usize) {
     kept.extend(live);
     kept.extend(ledger.last_verified(None).map(|revision| revision.number));
     kept.extend(ledger.last_verified(live).map(|revision| revision.number));
+    let mut gone = HashSet::new();
     for name in ["releases", "logs"] {
         let folder = site.join(name);
         let Ok(mut entries) = tokio::fs::read_dir(&folder).await else {
@@ -67,6 +69,7 @@ pub(super) async fn prune(site: &Path, ledger: &Ledger, keep: usize) {
             if number.is_some_and(|number| kept.contains(&number)) {
                 continue;
             }
+            gone.extend(number.filter(|_| name == "releases"));
             let path = entry.path();
             let removed = if path.is_dir() {
                 tokio::fs::remove_dir_all(&path).await
@@ -78,4 +81,17 @@ pub(super) async fn prune(site: &Path, ledger: &Ledger, keep: usize) {
             }
         }
     }
+    let images_of = |numbers: &HashSet<u64>| -> HashSet<String> {
+        let revisions = ledger
+            .revisions()
+            .iter()
+            .filter(|one| numbers.contains(&one.number));
+        revisions
+            .filter_map(|revision| revision.spec.image.clone())
+            .collect()
+    };
+    images_of(&gone)
+        .difference(&images_of(&kept))
+        .cloned()
+        .collect()
 }

@@ -107,6 +107,8 @@ impl Change<'_> {
         let begun = self.journal.begin(name, percent).await;
         self.router.set_shares(shares);
         let new = self.new.revision();
+        self.router
+            .set_vacant_reason(format!("no instance of revision {new} is running"));
         self.took_traffic |= shares
             .iter()
             .any(|(group, weight)| *group == new && *weight > 0);

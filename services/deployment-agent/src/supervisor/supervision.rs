@@ -45,6 +45,7 @@ impl Supervision {
                 Over::Stopped { cut_count, end } => return self.stopped(cut_count, end),
                 Over::Problem { text, end } => {
                     self.log.note(&text);
+                    self.tell_clients(&text);
                     let wait = if was_ready {
                         restarts.next(Instant::now())
                     } else {
@@ -67,6 +68,14 @@ impl Supervision {
                 }
             }
         }
+    }
+
+    /// What clients are told when this was the last instance.
+    fn tell_clients(&self, problem: &str) {
+        let (revision, number) = (self.crew.revision, self.number);
+        self.crew.router.set_vacant_reason(format!(
+            "instance {number} of revision {revision}: {problem}"
+        ));
     }
 
     fn stopped(&self, cut_count: usize, end: Option<End>) {

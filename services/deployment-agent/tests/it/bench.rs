@@ -31,7 +31,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{apps::Files, load::loopback};
+use crate::{apps::Files, load::loopback, ports};
 
 /// Deployments of one app.
 pub struct Bench {
@@ -56,8 +56,7 @@ pub fn settings(folder: &std::path::Path) -> Settings {
         data: folder.to_owned(),
         listen: loopback(0).ip(),
         advertise: "127.0.0.1".into(),
-        // Below the ports that the kernel hands out by itself; whoever comes second takes the next.
-        router_ports: 30000..=31999,
+        router_ports: ports::claim(),
         secrets: Some(folder.join("secrets")),
         kept_releases: 5,
         router_limits: Limits::default(),

@@ -1,12 +1,7 @@
 //! The target `docker` on a real engine: built from commits, run with limits, switched without a
 //! failed request, taken back, and found again after a crash.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-    sync::OnceLock,
-    time::Duration,
-};
+use std::time::Duration;
 
 use contracts::{
     deployment::{
@@ -15,99 +10,15 @@ use contracts::{
     task::{TaskEvent, Verdict, task_event},
 };
 use deployment_agent::ledger::Ledger;
-use testkit::{
-    repository::{Commit, Repository},
-    requirement::{Thing, is_met},
-};
+use testkit::repository::{Commit, Repository};
 
 use crate::{
     apps::APP,
     bench::get,
+    containers::{BASE, DOCKERFILE, containers, docker, is_ready},
     load::{Load, loopback},
     serving::{Process, Serving, context, execute},
 };
-
-/// A base image of this machine's own Python, under a name that claims nothing else.
-const BASE: &str = "agentic-test-python:1";
-
-fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker").args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// An engine and a base image; none where this machine cannot have them.
-fn is_ready() -> bool {
-    static READY: OnceLock<bool> = OnceLock::new();
-    *READY.get_or_init(|| {
-        if !is_met(Thing::Docker) {
-            return false;
-        }
-        let known = Command::new("docker")
-            .args(["image", "inspect", BASE])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        known.unwrap().success() || import_base().is_some() || {
-            testkit::requirement::is_given(
-                false,
-                "DOCKER",
-                "this machine has no Python to put into an image",
-            )
-        }
-    })
-}
-
-fn import_base() -> Option<()> {
-    let python = "/usr/bin/python3";
-    let stdlib = Command::new(python)
-        .args([
-            "-I",
-            "-c",
-            "import sysconfig; print(sysconfig.get_paths()['stdlib'])",
-        ])
-        .output()
-        .ok()?;
-    let stdlib = String::from_utf8(stdlib.stdout).ok()?.trim().to_owned();
-    let mut paths = vec![python.to_owned(), stdlib, "/bin/sh".to_owned()];
-    for program in [python, "/bin/sh"] {
-        let libraries = Command::new("ldd").arg(program).output().ok()?;
-        let libraries = String::from_utf8(libraries.stdout).ok()?;
-        let found = libraries
-            .split_whitespace()
-            .filter(|word| word.starts_with('/'));
-        paths.extend(found.map(str::to_owned));
-    }
-    paths.sort();
-    paths.dedup();
-    let mut packing = Command::new("tar")
-        .args(["-C", "/", "-ch", "--exclude=test", "--exclude=__pycache__"])
-        .args(paths.iter().map(|path| path.trim_start_matches('/')))
-        .stdout(Stdio::piped())
-        .spawn()
-        .ok()?;
-    let importing = Command::new("docker")
-        .args(["import", "-", BASE])
-        .stdin(packing.stdout.take()?)
-        .stdout(Stdio::null())
-        .status()
-        .ok()?;
-    (packing.wait().ok()?.success() && importing.success()).then_some(())
-}
-
-const DOCKERFILE: &str = r#"ARG BASE=agentic-test-python:1
-FROM ${BASE}
-WORKDIR /srv
-COPY . .
-ENV HOST=0.0.0.0 PORT=8080 PYTHONDONTWRITEBYTECODE=1
-EXPOSE 8080
-HEALTHCHECK --interval=1s --timeout=2s CMD ["/usr/bin/python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/health')"]
-CMD ["/usr/bin/python3", "-u", "app.py"]
-"#;
 
 fn project(version: &str, vice: &str, more: &str) -> String {
     format!(
@@ -135,14 +46,6 @@ fn repository(version: &str, vice: &str, more: &str) -> Repository {
 
 fn head(repository: &Repository) -> String {
     repository.head("main").unwrap().unwrap()
-}
-
-/// Containers of an agent, running or not.
-fn containers(data: &Path) -> Vec<String> {
-    let owner = std::fs::read_to_string(data.join("deployment/owner")).unwrap();
-    let filter = format!("label=agentic.owner={owner}");
-    let ids = docker(&["ps", "-aq", "--no-trunc", "--filter", &filter]);
-    ids.lines().map(str::to_owned).collect()
 }
 
 async fn deploy(

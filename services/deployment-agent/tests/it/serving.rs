@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::apps::APP;
+use crate::{apps::APP, ports};
 
 /// The agent, serving.
 pub struct Serving {
@@ -34,16 +34,11 @@ pub struct Serving {
 
 fn arguments(data: &Path) -> Vec<String> {
     let data = data.display().to_string();
-    [
-        "--data",
-        &data,
-        "--router-ports",
-        "30000-31999",
-        "--slots",
-        "8",
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    let ports = ports::claim();
+    let ports = format!("{}-{}", ports.start(), ports.end());
+    ["--data", &data, "--router-ports", &ports, "--slots", "8"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 impl Serving {
