@@ -1,5 +1,7 @@
 //! What `Cargo.toml` and its neighbours tell.
 
+use std::path::Path;
+
 use super::{CheckKind, Ecosystem, Language, View};
 
 const LANGUAGE: Option<Language> = Some(Language::Rust);
@@ -67,7 +69,7 @@ pub(super) fn detect(view: &View<'_>) -> Option<Ecosystem> {
 fn has_unstable_benchmarks(view: &View<'_>) -> bool {
     view.files()
         .filter(|path| path.starts_with("benches/") || path.contains("/benches/"))
-        .filter(|path| path.ends_with(".rs"))
+        .filter(|path| Path::new(path).extension().is_some_and(|end| end == "rs"))
         .take(MAX_BENCHMARKS_READ)
         .filter_map(|path| view.text(path))
         .any(|text| {
