@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     assessment::ToolRecord,
     coverage::Coverage,
-    instrument::{CoverageSource, OutputForm, TestSource, instrument},
+    instrument::{Abilities, CoverageSource, OutputForm, TestSource, instrument},
     reports::{
         Ending, ReportError, TestReport, cobertura, go_cover, go_json, junit, lcov, node_text,
         python_text, rust_text,
@@ -31,8 +31,13 @@ use crate::{
 
 use self::{recorder::Recorder, report_file::ReportPath};
 
-/// Limit of a step that installs dependencies and names none.
-const INSTALL_LIMIT: Duration = Duration::from_mins(10);
+/// Limit of a step that installs dependencies and names none. An installer whose registry does not answer waits
+/// far longer than anybody who looks at it.
+const INSTALL_LIMIT: Duration = Duration::from_mins(5);
+
+/// How often a command that says nothing is told to be at work: its own limit ends it, not the limit of agents
+/// that do nothing.
+const SILENT_WORK: Duration = Duration::from_secs(30);
 
 /// Why a run says nothing about the change.
 #[derive(Debug, Error)]
@@ -118,6 +123,7 @@ impl<'a> Workshop<'a> {
     pub async fn install(
         &mut self,
         steps: &[Step],
+        remaining: Duration,
     ) -> Result<Vec<(ToolRecord, Result<(), String>)>, RunError> {
         let mut installed = Vec::new();
         for step in steps {
@@ -130,13 +136,15 @@ impl<'a> Workshop<'a> {
                     .into_iter()
                     .chain([self.environment.display().to_string()])
                     .collect();
-                let run = self.execute(argv, None, &[], INSTALL_LIMIT, false).await?;
+                let run = self
+                    .execute(argv, None, &[], INSTALL_LIMIT.min(remaining), false)
+                    .await?;
                 if run.ending == Ending::Exited(0) {
                     self.python = Some(self.environment.join("bin/python3"));
                 }
             }
             let environment = variables(step);
-            let limit = step.timeout.unwrap_or(INSTALL_LIMIT);
+            let limit = step.timeout.unwrap_or(INSTALL_LIMIT).min(remaining);
             let argv = step.command.as_slice().to_vec();
             let directory = step.directory.as_ref().map(ConfinedPath::as_str);
             let run = self
@@ -154,18 +162,8 @@ impl<'a> Workshop<'a> {
 
     /// Runs a check.
     pub async fn check(&self, check: &PlannedCheck, limit: Duration) -> Result<Run, RunError> {
-        let is_node = check
-            .step
-            .command
-            .as_slice()
-            .first()
-            .is_some_and(|program| program == "node");
-        let node = if is_node {
-            self.toolchain.node(&self.home).await
-        } else {
-            None
-        };
-        let instrumented = instrument(check, self.checkout, &self.reports, node);
+        let abilities = self.abilities(check).await;
+        let instrumented = instrument(check, self.checkout, &self.reports, abilities);
         let report_path = match &instrumented.tests {
             Some(TestSource::Junit(path)) => {
                 Some(ReportPath::clear(path, self.checkout, &self.reports))
@@ -195,6 +193,13 @@ impl<'a> Workshop<'a> {
             (Some(TestSource::Output(form)), _) => Some(read_output(*form, &run)),
             (Some(TestSource::Junit(_)) | None, _) => None,
         };
+        if let Some(convert) = instrumented.convert {
+            // What it says is in the log; without its file there is no coverage.
+            let converted = self
+                .execute(convert, directory, &variables(step), limit, false)
+                .await?;
+            run.output.push_str(&converted.output);
+        }
         run.coverage = match (&instrumented.coverage, coverage_path) {
             (Some(source), Some(path)) => Some(
                 path.read(started)
@@ -204,6 +209,33 @@ impl<'a> Workshop<'a> {
             (Some(_) | None, _) => None,
         };
         Ok(run)
+    }
+
+    async fn abilities(&self, check: &PlannedCheck) -> Abilities {
+        let program = check
+            .step
+            .command
+            .as_slice()
+            .first()
+            .map_or("", String::as_str);
+        let python = match &self.python {
+            Some(python) => python.display().to_string(),
+            None => program.to_owned(),
+        };
+        let is_python = matches!(program, "python3" | "python");
+        Abilities {
+            node: if program == "node" {
+                self.toolchain.node(&self.home).await
+            } else {
+                None
+            },
+            python_coverage: is_python
+                && is_set_up_for_coverage(self.checkout)
+                && self
+                    .toolchain
+                    .has_python_module(&python, "coverage", &self.home)
+                    .await,
+        }
     }
 
     fn read_coverage(
@@ -221,6 +253,17 @@ impl<'a> Workshop<'a> {
                     .lines()
                     .find_map(|line| line.strip_prefix("module "));
                 go_cover::parse(bytes, module.unwrap_or_default().trim())
+            }
+        }
+    }
+
+    /// Waits for a command, and says that it goes on.
+    async fn watched<T>(&self, command: impl Future<Output = T>) -> T {
+        let mut command = std::pin::pin!(command);
+        loop {
+            match tokio::time::timeout(SILENT_WORK, &mut command).await {
+                Ok(outcome) => return outcome,
+                Err(_still_running) => self.reporter.active(),
             }
         }
     }
@@ -261,7 +304,7 @@ impl<'a> Workshop<'a> {
         if network {
             command = command.network();
         }
-        let outcome = command.run().await;
+        let outcome = self.watched(command.run()).await;
         let (ending, duration) = match outcome {
             Ok(finished) => {
                 let ending = match finished.ending {
@@ -317,6 +360,31 @@ fn variables(step: &Step) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Whether a Python project is configured for `coverage`, and its tests do not measure by themselves already: what is
+/// not made to run under it may fail there.
+fn is_set_up_for_coverage(checkout: &Path) -> bool {
+    let text = |name: &str| std::fs::read_to_string(checkout.join(name)).unwrap_or_default();
+    let configured = checkout.join(".coveragerc").is_file()
+        || text("pyproject.toml").contains("[tool.coverage.")
+        || ["setup.cfg", "tox.ini"]
+            .iter()
+            .any(|name| text(name).contains("[coverage:"));
+    let by_itself = [
+        "pyproject.toml",
+        "pytest.ini",
+        ".pytest.ini",
+        "setup.cfg",
+        "tox.ini",
+    ]
+    .iter()
+    .any(|name| {
+        text(name)
+            .lines()
+            .any(|line| line.contains("addopts") && line.contains("--cov"))
+    });
+    configured && !by_itself
+}
+
 /// Why a program did not run; breaks of this machine stay errors.
 fn not_run(error: ProcessError) -> Result<Ending, ProcessError> {
     match error {
@@ -364,6 +432,13 @@ fn missing_tool(argv: &[String], ending: &Ending, output: &str) -> Option<String
     if let Some(verb) = lines().find_map(|line| line.strip_prefix("error: no such command: `")) {
         return Some(format!("cargo {}", verb.trim_end_matches('`')));
     }
+    if let Some(line) = lines().find(|line| wants_newer_toolchain(line)) {
+        return Some(
+            line.trim_start_matches("error: ")
+                .trim_end_matches(':')
+                .to_owned(),
+        );
+    }
     if output.contains("npx canceled due to missing packages") {
         return argv.get(2).cloned();
     }
@@ -375,6 +450,17 @@ fn missing_tool(argv: &[String], ending: &Ending, output: &str) -> Option<String
         return named.map(|line| line.rsplit(": ").next().unwrap_or(line).to_owned());
     }
     None
+}
+
+/// What tools say when the project asks for a newer toolchain than there is.
+fn wants_newer_toolchain(line: &str) -> bool {
+    (line.starts_with("error: rustc ")
+        && line.contains(" is not supported by the following package"))
+        || (line.starts_with("error: package `")
+            && line.contains(" cannot be built because it requires rustc "))
+        || (line.starts_with("go: ") && line.contains(" requires go >= "))
+        || (line.starts_with("ERROR: Package ") && line.contains(" requires a different Python: "))
+        || line.starts_with("npm error code EBADENGINE")
 }
 
 fn read_output(form: OutputForm, run: &Run) -> Result<TestReport, ReportError> {
@@ -425,6 +511,14 @@ mod tests {
                 "error: 'cargo-clippy' is not installed for the toolchain 'x'.\n"
             )
             .is_some()
+        );
+        assert!(
+            missing(
+                "cargo build",
+                101,
+                "error: rustc 1.95.0 is not supported by the following packages:\n"
+            )
+            .is_some_and(|tool| tool.starts_with("rustc 1.95.0"))
         );
         assert!(missing("cargo deny", 101, "error: no such command: `deny`\n").is_some());
         assert_eq!(

@@ -71,14 +71,17 @@ pub(super) fn judge_run(
         Verdict::Failed => findings(check, run, report.as_ref(), checkout),
         Verdict::Passed | Verdict::NotProven => Vec::new(),
     };
+    if judgement.verdict != Verdict::Passed
+        && let Some(why) = not_installed
+    {
+        judgement = Judgement::not_proven(format!(
+            "{}, and its dependencies could not be installed: {why}",
+            judgement.reason
+        ));
+    }
     if judgement.verdict == Verdict::Failed {
-        if let Some(why) = not_installed {
-            judgement = Judgement::not_proven(format!(
-                "{}, but its dependencies could not be installed: {why}",
-                judgement.reason
-            ));
-        } else if let Some(first) = findings.first().filter(|_| report.is_none()) {
-            judgement.reason = format!("{}: {}", judgement.reason, first.message);
+        if let Some(worst) = worst(&findings).filter(|_| report.is_none()) {
+            judgement.reason = format!("{}: {}", judgement.reason, one_line(&worst.message));
         }
     }
     CheckOutcome {
@@ -92,6 +95,25 @@ pub(super) fn judge_run(
         cached: false,
         waiver: None,
     }
+}
+
+/// The line of a longer message that says most.
+fn one_line(message: &str) -> &str {
+    let lines = || {
+        message
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+    };
+    lines()
+        .find(|line| line.to_ascii_lowercase().contains("error"))
+        .or_else(|| lines().next_back())
+        .unwrap_or_default()
+}
+
+/// The first of the worst: compilers warn of much before they say why they stopped.
+fn worst(findings: &[Finding]) -> Option<&Finding> {
+    findings.iter().rev().max_by_key(|finding| finding.severity)
 }
 
 /// Failed tests; else what the tool says with places; else the end of its output.
@@ -114,12 +136,8 @@ fn findings(
                 } else {
                     format!("{} {}", case.suite, case.name)
                 };
-                let message = match case
-                    .message
-                    .as_deref()
-                    .and_then(|message| message.lines().find(|line| !line.trim().is_empty()))
-                {
-                    Some(line) => format!("{name}: {}", line.trim()),
+                let message = match case.message.as_deref().and_then(cause) {
+                    Some(cause) => format!("{name}: {cause}"),
                     None => format!("{name} failed"),
                 };
                 let finding = Finding::new(tool, "test:failed", Severity::Error, &message);
@@ -174,9 +192,62 @@ fn findings(
     found
 }
 
+/// What a failed test says first, and where that is only a title (`collection failure`), what pytest marks as the
+/// error itself.
+fn cause(message: &str) -> Option<String> {
+    let first = message
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())?;
+    let marked = message
+        .lines()
+        .find_map(|line| line.strip_prefix("E   "))
+        .map(str::trim)
+        .filter(|marked| !marked.is_empty() && !first.contains(marked));
+    Some(match marked {
+        Some(marked) if !first.contains(':') => format!("{first}: {marked}"),
+        Some(_) | None => first.to_owned(),
+    })
+}
+
 fn relative(path: &str, checkout: &Path) -> String {
     Path::new(path).strip_prefix(checkout).map_or_else(
         |_| path.trim_start_matches("./").to_owned(),
         |inside| inside.display().to_string(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Finding, Severity, cause, worst};
+
+    #[test]
+    fn an_error_is_the_reason_and_not_the_warnings_before_it() {
+        let say = |severity, text| Finding::new("cargo", "rule", severity, text);
+        let findings = [
+            say(Severity::Warning, "unexpected cfg"),
+            say(Severity::Error, "`#![feature]` on stable"),
+            say(Severity::Error, "another"),
+        ];
+        assert_eq!(
+            worst(&findings).map(|finding| finding.message.as_str()),
+            Some("`#![feature]` on stable")
+        );
+        assert!(worst(&[]).is_none());
+    }
+
+    #[test]
+    fn a_title_is_followed_by_the_error_itself() {
+        let broken =
+            "collection failure\n../x.py:1: in call\n    run()\nE   ImportError: no shop\n";
+        assert_eq!(
+            cause(broken).as_deref(),
+            Some("collection failure: ImportError: no shop")
+        );
+        assert_eq!(
+            cause("AssertionError: 1\nE   assert 1 == 2\n").as_deref(),
+            Some("AssertionError: 1")
+        );
+        assert_eq!(cause(" \n"), None);
+    }
 }
