@@ -24,4 +24,5 @@ mod scripted;
 mod shop;
 mod submit;
 mod terminal;
+mod tracing;
 mod truthful_ends;

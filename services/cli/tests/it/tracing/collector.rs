@@ -1,0 +1,151 @@
+//! A real collector, and the spans that it says it received.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A span as the collector received it.
+#[derive(Debug, Default)]
+pub struct Span {
+    pub trace: String,
+    pub id: String,
+    /// Empty: a root.
+    pub parent: String,
+    pub name: String,
+    /// Such as `SERVER`.
+    pub kind: String,
+    /// Nanoseconds since the epoch.
+    pub start: u64,
+    /// The same.
+    pub end: u64,
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Span {
+    /// Whether it is that of a program which an agent started.
+    pub fn is_process(&self) -> bool {
+        let target = self.attributes.get("target");
+        target.is_some_and(|target| target == "agent_runtime::process::running")
+    }
+}
+
+/// A collector that runs.
+pub struct Collector {
+    child: Child,
+    // Reads all the time: a full pipe would stop the collector.
+    out: JoinSet<std::io::Result<String>>,
+    endpoint: String,
+    _folder: TempDir,
+}
+
+impl Collector {
+    /// Starts one, and waits until it listens.
+    pub async fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let [grpc, http] = free_addresses()?;
+        let mut child = Command::new(testkit::requirement::peer_program("rotel"))
+            .arg("start")
+            .args(["--exporter", "blackhole"])
+            .args(["--debug-log", "traces", "--debug-log-verbosity", "detailed"])
+            .args(["--otlp-grpc-endpoint", &grpc])
+            .args(["--otlp-http-endpoint", &http])
+            .args(["--pid-file".as_ref(), folder.path().join("pid").as_os_str()])
+            .args(["--log-file".as_ref(), folder.path().join("log").as_os_str()])
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut out = BufReader::new(child.stdout.take().context("no standard output")?);
+        let mut line = String::new();
+        // It binds before it says so.
+        tokio::time::timeout(PATIENCE, out.read_line(&mut line)).await??;
+        anyhow::ensure!(line.contains("Starting Rotel"), "{line:?}");
+        let mut reading = JoinSet::new();
+        reading.spawn(async move {
+            let mut text = String::new();
+            out.read_to_string(&mut text).await?;
+            Ok(text)
+        });
+        Ok(Self {
+            child,
+            out: reading,
+            endpoint: format!("http://{grpc}"),
+            _folder: folder,
+        })
+    }
+
+    /// Where it listens.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Stops it, and says what it received.
+    pub async fn stop(mut self) -> Result<Vec<Span>> {
+        let pid = self.child.id().context("the collector has ended")?;
+        kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?;
+        tokio::time::timeout(PATIENCE, self.child.wait()).await??;
+        let text = self.out.join_next().await.context("nobody reads")???;
+        read(&text)
+    }
+}
+
+// Free a moment ago: the collector cannot say which ports it was given.
+fn free_addresses() -> Result<[String; 2]> {
+    let listeners = [
+        TcpListener::bind("127.0.0.1:0")?,
+        TcpListener::bind("127.0.0.1:0")?,
+    ];
+    let [grpc, http] = listeners.map(|listener| listener.local_addr());
+    Ok([grpc?.to_string(), http?.to_string()])
+}
+
+// Its words for people: a line for each fact, a trace id first.
+fn read(text: &str) -> Result<Vec<Span>> {
+    let mut spans: Vec<Span> = Vec::new();
+    for line in text.lines() {
+        let Some((name, value)) = line.trim().split_once(':') else {
+            continue;
+        };
+        let (name, value) = (name.trim(), value.trim());
+        if name == "Trace ID" {
+            spans.push(Span {
+                trace: value.to_owned(),
+                ..Span::default()
+            });
+        }
+        let Some(span) = spans.last_mut() else {
+            continue;
+        };
+        match name {
+            "Parent ID" => value.clone_into(&mut span.parent),
+            "ID" => value.clone_into(&mut span.id),
+            "Name" => value.clone_into(&mut span.name),
+            "Kind" => value
+                .trim_start_matches("SPAN_KIND_")
+                .clone_into(&mut span.kind),
+            "Start time" => span.start = value.parse()?,
+            "End time" => span.end = value.parse()?,
+            _ => {
+                if let Some(key) = name.strip_prefix("-> ")
+                    && let Some((_, value)) = value.split_once('(')
+                {
+                    let value = value.strip_suffix(')').unwrap_or(value);
+                    span.attributes.insert(key.to_owned(), value.to_owned());
+                }
+            }
+        }
+    }
+    Ok(spans)
+}
