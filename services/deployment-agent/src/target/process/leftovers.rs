@@ -33,7 +33,7 @@ fn end_now(owner: &str, marks: &[Mark]) -> usize {
     let begun = Instant::now();
     let mut ended = HashSet::new();
     loop {
-        let found: Vec<i32> = if owner.is_empty() { find(owner, marks) } else { Vec::new() };
+        let found = find(owner, marks);
         if found.is_empty() || begun.elapsed() > DISAPPEAR_WITHIN {
             if !found.is_empty() {
                 tracing::error!(?found, "leftover processes survive SIGKILL");
