@@ -58,14 +58,25 @@ pub struct Instrumented {
     pub tests: Option<TestSource>,
     /// Where its coverage is read from.
     pub coverage: Option<CoverageSource>,
+    /// What turns the coverage that was measured into that file, once the command is over.
+    pub convert: Option<Vec<String>>,
 }
 
-/// Instruments a check. `checkout` is where it runs, `folder` a place of ours for reports, `node` the version of Node.
+/// What of the toolchain decides how a check is instrumented.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Abilities {
+    /// Version of Node.
+    pub node: Option<(u32, u32)>,
+    /// Whether the Python at hand has the `coverage` module, and the project is set up for it without using it itself.
+    pub python_coverage: bool,
+}
+
+/// Instruments a check. `checkout` is where it runs, `folder` a place of ours for reports.
 pub fn instrument(
     check: &PlannedCheck,
     checkout: &Path,
     folder: &Path,
-    node: Option<(u32, u32)>,
+    abilities: Abilities,
 ) -> Instrumented {
     let mut argv = check.step.command.as_slice().to_vec();
     let declared_tests = check
@@ -83,6 +94,7 @@ pub fn instrument(
             argv,
             tests: declared_tests,
             coverage,
+            convert: None,
         };
     }
     let program = argv
@@ -114,7 +126,9 @@ pub fn instrument(
         (_, ["-m", "unittest", ..]) if program.starts_with("python") => {
             TestSource::Output(OutputForm::Python)
         }
-        ("node", ["--test", rest @ ..]) if node.is_some_and(reports) && !names_reporter(rest) => {
+        ("node", ["--test", rest @ ..])
+            if abilities.node.is_some_and(reports) && !names_reporter(rest) =>
+        {
             let report = folder.join(format!("{}.junit.xml", check.name));
             let mut extra = reporter("spec", "stdout");
             extra.extend(reporter("junit", &report.display().to_string()));
@@ -133,11 +147,51 @@ pub fn instrument(
         ) => TestSource::Output(OutputForm::Node),
         _ => TestSource::Output(OutputForm::Any),
     };
+    let convert =
+        if abilities.python_coverage && coverage.is_none() && program.starts_with("python") {
+            let (convert, file) = python_coverage(&mut argv, check, folder);
+            coverage = convert.is_some().then_some(CoverageSource::Lcov(file));
+            convert
+        } else {
+            None
+        };
     Instrumented {
         argv,
         tests: Some(tests),
         coverage,
+        convert,
     }
+}
+
+/// Runs a module under `coverage`: the command becomes `python3 -m coverage run … -m module …`.
+fn python_coverage(
+    argv: &mut Vec<String>,
+    check: &PlannedCheck,
+    folder: &Path,
+) -> (Option<Vec<String>>, PathBuf) {
+    let file = folder.join(format!("{}.lcov", check.name));
+    let [python, flag, ..] = argv.as_slice() else {
+        return (None, file);
+    };
+    if flag != "-m" {
+        return (None, file);
+    }
+    let measured = format!(
+        "--data-file={}",
+        folder.join(format!("{}.coverage", check.name)).display()
+    );
+    let module = ["-m", "coverage"].map(ToOwned::to_owned);
+    let mut convert = vec![python.clone()];
+    convert.extend(module.clone());
+    convert.extend([
+        "lcov".to_owned(),
+        measured.clone(),
+        "-o".to_owned(),
+        file.display().to_string(),
+    ]);
+    let run = ["run".to_owned(), "--branch".to_owned(), measured];
+    argv.splice(1..1, module.into_iter().chain(run));
+    (Some(convert), file)
 }
 
 /// Since when `node --test` writes JUnit and LCOV.
@@ -180,22 +234,34 @@ mod tests {
 
     use agent_runtime::project::{Folder, Project};
 
-    use super::{CoverageSource, Instrumented, OutputForm, TestSource, instrument};
+    use super::{Abilities, CoverageSource, Instrumented, OutputForm, TestSource, instrument};
 
-    fn instrumented(check: &str, node: Option<(u32, u32)>) -> Instrumented {
+    fn instrumented(check: &str, abilities: Abilities) -> Instrumented {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join(".agentic")).unwrap();
         let description = format!("version: 1\nchecks:\n  tests: {check}\n");
         fs::write(folder.path().join(".agentic/project.yaml"), description).unwrap();
         let project = Project::read(&Folder::open(folder.path()).unwrap()).unwrap();
-        instrument(&project.checks[0], Path::new("/c"), Path::new("/r"), node)
+        instrument(
+            &project.checks[0],
+            Path::new("/c"),
+            Path::new("/r"),
+            abilities,
+        )
+    }
+
+    fn node(version: (u32, u32)) -> Abilities {
+        Abilities {
+            node: Some(version),
+            ..Abilities::default()
+        }
     }
 
     #[test]
     fn declared_reports_are_taken_as_they_are() {
         let found = instrumented(
             "{command: [python3, -m, pytest], report: {junit: a.xml}, coverage: {lcov: b.info}}",
-            None,
+            Abilities::default(),
         );
         assert_eq!(found.argv, ["python3", "-m", "pytest"]);
         assert_eq!(found.tests, Some(TestSource::Junit("/c/a.xml".into())));
@@ -207,7 +273,7 @@ mod tests {
 
     #[test]
     fn tools_that_can_write_a_report_write_it_outside_the_checkout() {
-        let found = instrumented("{command: [python3, -m, pytest, -x]}", None);
+        let found = instrumented("{command: [python3, -m, pytest, -x]}", Abilities::default());
         assert_eq!(
             found.argv,
             [
@@ -218,13 +284,13 @@ mod tests {
                 "-x"
             ]
         );
-        let found = instrumented("{command: [node, --test, test]}", Some((20, 20)));
+        let found = instrumented("{command: [node, --test, test]}", node((20, 20)));
         assert_eq!(
             found.tests,
             Some(TestSource::Junit("/r/tests.junit.xml".into()))
         );
         assert_eq!(found.argv.last().unwrap(), "test");
-        let found = instrumented("{command: [go, test, ./...]}", None);
+        let found = instrumented("{command: [go, test, ./...]}", Abilities::default());
         assert_eq!(
             found.argv,
             [
@@ -246,8 +312,32 @@ mod tests {
             ("[node, --test]", OutputForm::Node),
             ("[make, test]", OutputForm::Any),
         ] {
-            let found = instrumented(&format!("{{command: {command}}}"), Some((18, 0)));
+            let found = instrumented(&format!("{{command: {command}}}"), node((18, 0)));
             assert_eq!(found.tests, Some(TestSource::Output(form)), "{command}");
         }
+    }
+
+    #[test]
+    fn python_is_measured_where_the_project_is_set_up_for_it() {
+        let abilities = Abilities {
+            python_coverage: true,
+            ..Abilities::default()
+        };
+        let found = instrumented("{command: [python3, -m, unittest, -v]}", abilities);
+        assert_eq!(
+            found.argv.join(" "),
+            "python3 -m coverage run --branch --data-file=/r/tests.coverage -m unittest -v"
+        );
+        assert_eq!(
+            found.coverage,
+            Some(CoverageSource::Lcov("/r/tests.lcov".into()))
+        );
+        assert_eq!(
+            found.convert.unwrap().join(" "),
+            "python3 -m coverage lcov --data-file=/r/tests.coverage -o /r/tests.lcov"
+        );
+        assert_eq!(found.tests, Some(TestSource::Output(OutputForm::Python)));
+        let declared = "{command: [python3, -m, pytest], coverage: {lcov: own.info}}";
+        assert_eq!(instrumented(declared, abilities).convert, None);
     }
 }

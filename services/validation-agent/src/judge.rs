@@ -157,6 +157,13 @@ fn classify_tests(files: &[ChangedFile]) -> Vec<JudgeChange> {
         .collect();
     for file in files {
         let old_path = file.old_path.as_deref().unwrap_or(&file.path);
+        if let Some(after) = &file.after {
+            found.extend(test_code::ends_the_run(
+                &file.path,
+                file.before.as_deref(),
+                after,
+            ));
+        }
         let Some(before) = &file.before else { continue };
         let Some(after) = &file.after else {
             let gone: Vec<String> = names(old_path, Some(before))

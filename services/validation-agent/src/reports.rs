@@ -132,6 +132,12 @@ impl Ending {
             Self::Exited(code) => format!("exited with {code}"),
             Self::Signalled(signal) => format!("killed by signal {signal}"),
             Self::TimedOut(limit) => format!("timed out after {}s", limit.as_secs_f64()),
+            // Not a name: what a tool said about a toolchain that is too old.
+            Self::NotFound(said)
+                if said.contains(" is not supported") || said.contains(" requires ") =>
+            {
+                said.clone()
+            }
             Self::NotFound(program) => format!("`{program}` is not installed"),
             Self::Absent(path) => format!("the commit has no `{path}`"),
         }

@@ -96,6 +96,26 @@ impl Toolchain {
         Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
     }
 
+    /// Whether a Python has a module that says its version.
+    pub async fn has_python_module(&self, python: &str, module: &str, home: &Path) -> bool {
+        let path = if python.contains('/') {
+            Some(PathBuf::from(python))
+        } else {
+            find_program(python)
+        };
+        match path {
+            Some(path) => !self
+                .ask(
+                    &path,
+                    Question::to_itself(&["-m", module, "--version"]),
+                    home,
+                )
+                .await
+                .is_empty(),
+            None => false,
+        }
+    }
+
     async fn content_digest(&self, path: &Path) -> String {
         let key = (path.to_owned(), modified(path));
         if let Some(digest) = self

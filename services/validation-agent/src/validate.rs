@@ -124,7 +124,11 @@ impl Job<'_> {
         let limit = own
             .or(asked.filter(|asked| !asked.is_zero()))
             .unwrap_or(CHECK_TIMEOUT);
-        limit.min(self.deadline.saturating_duration_since(Instant::now()))
+        limit.min(self.remaining())
+    }
+
+    fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     fn uses_cache(&self) -> bool {

@@ -47,6 +47,21 @@ pub(super) fn names(path: &str, text: &str) -> Vec<String> {
     })
 }
 
+/// Whether a file of tests ends their process on the spot more often than before: then nobody counts what ran.
+pub(super) fn ends_the_run(path: &str, before: Option<&str>, after: &str) -> Option<JudgeChange> {
+    let new = read::tests(path, after)?;
+    let old = before
+        .and_then(|before| read::tests(path, before))
+        .unwrap_or_default();
+    let holds_tests = is_test_path(path) || !new.tests.is_empty();
+    (holds_tests && new.exit_count > old.exit_count).then(|| JudgeChange {
+        class: Class::TestSkipped,
+        path: path.to_owned(),
+        line: new.exit_line,
+        detail: "the test process can be ended before its tests are counted".to_owned(),
+    })
+}
+
 /// What became of the tests of one file. `missing` says how many tests of a name the whole change lacks: one that
 /// moved to another file is not gone.
 pub(super) fn compare(
@@ -196,3 +211,6 @@ fn shown(text: &str) -> String {
     }
     format!("{}…", text.chars().take(CHARACTERS).collect::<String>())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Runs the planned checks in a checkout, takes unchanged ones from the cache, and judges each.
 
+use std::{collections::BTreeMap, path::Path};
+
 use agent_runtime::{project::CheckKind, repository::CommitId};
 
 use super::{
@@ -13,7 +15,7 @@ use crate::{
     coverage::Coverage,
     plan::{CheckPlan, Planned},
     reports::TestReport,
-    run::{Run, Workshop},
+    run::{Run, RunError, Workshop},
     subject::Subject,
     verdict::{Judgement, Verdict},
 };
@@ -107,34 +109,27 @@ impl Validator {
             .await?
             .tree
             .to_string();
-        let mut remembered = self.remembered(job, plan, &planned, &folder, &tree).await;
-        let all_known = !planned.is_empty()
-            && planned
-                .iter()
-                .all(|planned| remembered.contains_key(planned.check.name.as_str()));
+        let remembered = self.remembered(job, plan, &planned, &folder, &tree).await;
+        let is_known = |planned: &&Planned| remembered.contains_key(planned.check.name.as_str());
         let whole = CacheKey::of(["checkout", &tree]);
-        let mut ran = Ran::default();
+        let all_known = !planned.is_empty() && planned.iter().all(is_known);
         if all_known && job.uses_cache() && self.cache.get::<bool>(&whole).is_some() {
-            for planned in planned {
-                if let Some(known) = remembered.remove(planned.check.name.as_str()) {
-                    ran.add_remembered(planned, known);
-                }
-            }
-            return Ok(ran);
+            return Ok(Ran::from_memory(&planned, remembered));
         }
 
         job.reporter
             .progress(15.0, "checkout", format!("checking out {commit}"));
-        tokio::fs::create_dir_all(&folder).await.map_err(|source| {
-            crate::run::RunError::Folder {
+        tokio::fs::create_dir_all(&folder)
+            .await
+            .map_err(|source| RunError::Folder {
                 path: folder.clone(),
                 source,
-            }
-        })?;
+            })?;
         let checkout = job
             .repository
             .checkout(commit, &folder, checkout_settings())
             .await?;
+        let mut ran = Ran::default();
         let left_out = checkout
             .escaping_links()
             .iter()
@@ -152,17 +147,33 @@ impl Validator {
             job.reporter,
             job.cancel,
         )?;
-        let mut not_installed = None;
-        if !plan.dependencies.is_empty() && !planned.is_empty() {
-            job.reporter
-                .progress(20.0, "dependencies", "installing dependencies");
-            for (record, outcome) in workshop.install(&plan.dependencies).await? {
-                not_installed = not_installed.or(outcome.err());
-                ran.other_runs.push(record);
-            }
-        }
+        let not_installed = if planned.is_empty() {
+            None
+        } else {
+            install(job, plan, &mut workshop, &mut ran).await?
+        };
+        let bench = Bench {
+            workshop,
+            checkout: checkout.path(),
+            tree: &tree,
+            not_installed,
+        };
+        self.run_at(job, plan, &planned, remembered, &bench, &mut ran)
+            .await?;
+        Ok(ran)
+    }
+
+    async fn run_at(
+        &self,
+        job: &Job<'_>,
+        plan: &CheckPlan,
+        planned: &[&Planned],
+        mut remembered: BTreeMap<String, Remembered>,
+        bench: &Bench<'_>,
+        ran: &mut Ran,
+    ) -> Result<(), ValidationError> {
         let count = planned.len();
-        for (at, planned) in planned.into_iter().enumerate() {
+        for (at, planned) in planned.iter().enumerate() {
             let check = &planned.check;
             let name = check.name.as_str();
             let percent = 25.0 + 60.0 * at as f64 / count.max(1) as f64;
@@ -173,24 +184,29 @@ impl Validator {
                 at.try_into().unwrap_or(i64::MAX),
                 count.try_into().unwrap_or(i64::MAX),
             );
-            let known = remembered.remove(name);
             // A build is remembered only together with everything that stands on it.
+            let known = remembered.remove(name);
             if let Some(known) = known.filter(|_| check.kind != CheckKind::Build) {
                 job.say(format!("{name}: as remembered: {}", known.reason));
                 ran.add_remembered(planned, known);
                 continue;
             }
-            let run = workshop.check(check, job.limit(check.step.timeout)).await?;
-            let outcome = judge_run(planned, &run, checkout.path(), not_installed.as_deref());
+            let limit = job.limit(check.step.timeout);
+            let run = bench.workshop.check(check, limit).await?;
+            let not_installed = bench.not_installed.as_deref();
+            let outcome = judge_run(planned, &run, bench.checkout, not_installed);
             job.say(format!(
                 "{name}: {}: {}",
                 outcome.judgement.verdict, outcome.judgement.reason
             ));
-            self.remember(&workshop, plan, check, &tree, (&outcome, &run))
-                .await;
+            if not_installed.is_none() {
+                let came_to = (&outcome, &run);
+                self.remember(&bench.workshop, plan, check, bench.tree, came_to)
+                    .await;
+            }
             ran.add(outcome, run);
         }
-        Ok(ran)
+        Ok(())
     }
 
     /// A run that is far shorter than what ran on the files that the change began with proves nothing.
@@ -245,7 +261,58 @@ impl Validator {
     }
 }
 
+/// A checkout that is ready to work in.
+struct Bench<'a> {
+    workshop: Workshop<'a>,
+    checkout: &'a Path,
+    /// Its files, by digest.
+    tree: &'a str,
+    /// Why its dependencies are not there.
+    not_installed: Option<String>,
+}
+
+/// Installs what the project depends on; says why it is not there.
+async fn install(
+    job: &Job<'_>,
+    plan: &CheckPlan,
+    workshop: &mut Workshop<'_>,
+    ran: &mut Ran,
+) -> Result<Option<String>, ValidationError> {
+    if plan.dependencies.is_empty() {
+        return Ok(None);
+    }
+    job.reporter
+        .progress(20.0, "dependencies", "installing dependencies");
+    let mut not_installed = None;
+    let steps = workshop
+        .install(&plan.dependencies, job.remaining())
+        .await?;
+    for (record, outcome) in steps {
+        not_installed = not_installed.or(outcome.err());
+        ran.other_runs.push(record);
+    }
+    if let Some(why) = &not_installed {
+        let mut missing = super::not_asked("dependencies");
+        missing.judgement = Judgement::not_proven(format!("could not be installed: {why}"));
+        "project".clone_into(&mut missing.origin);
+        // What needs them shows; what does not is proven all the same.
+        missing.blocking = false;
+        ran.outcomes.push(missing);
+    }
+    Ok(not_installed)
+}
+
 impl Ran {
+    fn from_memory(planned: &[&Planned], mut remembered: BTreeMap<String, Remembered>) -> Self {
+        let mut ran = Self::default();
+        for planned in planned {
+            if let Some(known) = remembered.remove(planned.check.name.as_str()) {
+                ran.add_remembered(planned, known);
+            }
+        }
+        ran
+    }
+
     fn add(&mut self, outcome: CheckOutcome, run: Run) {
         if let Some(coverage) = run.coverage {
             self.add_coverage(

@@ -79,10 +79,11 @@ pub(super) fn judge_run(
             judgement.reason
         ));
     }
-    if judgement.verdict == Verdict::Failed {
-        if let Some(worst) = worst(&findings).filter(|_| report.is_none()) {
-            judgement.reason = format!("{}: {}", judgement.reason, one_line(&worst.message));
-        }
+    if judgement.verdict == Verdict::Failed
+        && report.is_none()
+        && let Some(worst) = worst(&findings)
+    {
+        judgement.reason = format!("{}: {}", judgement.reason, one_line(&worst.message));
     }
     CheckOutcome {
         name: check.name.to_string(),

@@ -15,6 +15,8 @@ struct Language {
     skip: &'static str,
     /// What a test may stand in; its name is the first group.
     container: &'static str,
+    /// What ends the test process on the spot, before anybody counts.
+    exit: &'static str,
 }
 
 const LANGUAGES: &[Language] = &[
@@ -24,6 +26,7 @@ const LANGUAGES: &[Language] = &[
         assertion: r"^\s*(?:assert\b|with\s+(?:pytest\.raises|self\.assert\w+)|(?:self|cls)\.(?:assert\w+|fail)\s*\(|pytest\.fail\b)",
         skip: r"@\s*(?:unittest\.)?(?:skip\w*|expectedFailure)\b|\bpytest\.(?:mark\.(?:skip|skipif|xfail)|skip|xfail|importorskip)\b|\bself\.skipTest\b|\bSkipTest\b|__test__\s*=\s*False|collect_ignore",
         container: r"^\s*class\s+(\w+)",
+        exit: r"\bos\.(?:_exit|abort|execv\w*)\s*\(",
     },
     Language {
         extensions: &["rs"],
@@ -31,6 +34,7 @@ const LANGUAGES: &[Language] = &[
         assertion: r"(?:^|\s)(?:debug_)?(?:assert|assert_eq|assert_ne|assert_matches|prop_assert\w*|panic|unreachable)!\s*[\(\[{]|#\[should_panic|\binsta::assert\w*!",
         skip: r"#\[ignore|#\[cfg_attr\([^)]*ignore|#\[cfg\((?:any\(\)|not\(test\))\)\]",
         container: r"^\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)",
+        exit: r"\bprocess::(?:exit|abort)\s*\(",
     },
     Language {
         extensions: &["js", "mjs", "cjs", "ts", "mts", "cts", "jsx", "tsx"],
@@ -38,6 +42,7 @@ const LANGUAGES: &[Language] = &[
         assertion: r"(?:^|\s|=>\s*|\()(?:await\s+)?(?:expect\s*\(|assert(?:\.\w+)*\s*\(|t\.(?:is|not|equal|same|deepEqual|true|false|truthy|falsy|throws|ok|assert\.\w+)\s*\(|should\.)|\.should\.",
         skip: r"\b(?:test|it|describe|suite|specify|context)\.(?:skip|todo|only|failing|fails)\b|\bx(?:it|describe|test|specify)\s*\(|\bf(?:it|describe)\s*\(|\bskip\s*:\s*(?:true|['\x22`])|\btodo\s*:\s*(?:true|['\x22`])|\bonly\s*:\s*true|\b(?:t|this)\.skip\s*\(",
         container: r#"^\s*(?:describe|suite|context)(?:\.\w+)*\s*\(\s*["'`]([^"'`]*)["'`]"#,
+        exit: r"\bprocess\.(?:exit|abort|reallyExit|kill)\s*\(|\bprocess\.exitCode\s*=|\bDeno\.exit\s*\(",
     },
     Language {
         extensions: &["go"],
@@ -45,6 +50,7 @@ const LANGUAGES: &[Language] = &[
         assertion: r"\b\w+\.(?:Error|Errorf|Fatal|Fatalf|Fail|FailNow)\s*\(|\b(?:require|assert)\.\w+\s*\(",
         skip: r"\b\w+\.(?:Skip|Skipf|SkipNow)\s*\(|^//go:build\s+ignore|^//\s*\+build\s+ignore",
         container: r"^type\s+(\w+Suite)\b",
+        exit: r"\bos\.Exit\s*\(|\bsyscall\.Exit\s*\(",
     },
     Language {
         extensions: &["java", "kt", "cs", "rb", "php", "swift", "scala"],
@@ -52,6 +58,7 @@ const LANGUAGES: &[Language] = &[
         assertion: r"(?:^|\s)(?:Assert(?:ions)?\.\w+|assert\w*|verify|expect|XCTAssert\w*|\$this->assert\w+)\s*[\( ]",
         skip: r"@(?:Disabled|Ignore|Ignored)\b|\[Ignore|\[Fact\(Skip|\bxit\b|\bpending\b|markTestSkipped|XCTSkip",
         container: r"^\s*(?:public\s+|internal\s+|final\s+|abstract\s+)*class\s+(\w+)",
+        exit: r"\bSystem\.exit\s*\(|\bRuntime\.getRuntime\(\)\.(?:exit|halt)\b|\bEnvironment\.Exit\s*\(|\bexit!\s*\(",
     },
 ];
 
@@ -62,6 +69,7 @@ pub(super) struct Forms {
     pub(super) assertion: Regex,
     pub(super) skip: Regex,
     pub(super) container: Regex,
+    pub(super) exit: Regex,
 }
 
 static FORMS: LazyLock<Vec<Forms>> = LazyLock::new(|| {
@@ -74,6 +82,7 @@ static FORMS: LazyLock<Vec<Forms>> = LazyLock::new(|| {
                 assertion: Regex::new(language.assertion).ok()?,
                 skip: Regex::new(language.skip).ok()?,
                 container: Regex::new(language.container).ok()?,
+                exit: Regex::new(language.exit).ok()?,
             })
         })
         .collect()

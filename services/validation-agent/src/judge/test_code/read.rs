@@ -40,6 +40,10 @@ pub(super) struct TestFile {
     pub(super) skip_count: u32,
     /// Where the last such thing stands.
     pub(super) skip_line: u32,
+    /// Calls that end the test process on the spot.
+    pub(super) exit_count: u32,
+    /// Where the last of them stands.
+    pub(super) exit_line: u32,
 }
 
 /// Reads a text; none when the language is not known.
@@ -112,6 +116,10 @@ impl Reading {
             trimmed.starts_with("//") || (trimmed.starts_with('#') && !trimmed.starts_with("#["));
         if is_comment && !trimmed.starts_with("//go:build") && !trimmed.starts_with("// +build") {
             return;
+        }
+        if self.forms.exit.is_match(line) {
+            self.file.exit_count += 1;
+            self.file.exit_line = number;
         }
         self.is_marked |= self.is_rust && is_test_attribute(trimmed);
         let skips = u32::from(self.forms.skip.is_match(line) && !self.runs_alone(line, number));
