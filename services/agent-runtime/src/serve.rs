@@ -138,7 +138,10 @@ where
     // Of attempts, and of git on the copies of repositories. What is deployed is elsewhere.
     let left = leftovers::end(&[&folder, &config.data.join("cache")]).await;
     if left > 0 {
-        tracing::warn!(count = left, "ended what an agent that was killed left running");
+        tracing::warn!(
+            count = left,
+            "ended what an agent that was killed left running"
+        );
     }
     empty(&folder).await.map_err(|source| AgentError::Data {
         folder: folder.clone(),

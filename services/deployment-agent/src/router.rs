@@ -141,7 +141,8 @@ impl Router {
     }
 
     /// Sets all weights at once: from the next request on, groups share the traffic in these
-    /// proportions, and a group that is not named gets none.
+    /// proportions. A group that is named with no weight stands by and takes what none with weight
+    /// can; one that is not named gets nothing.
     pub fn set_shares(&self, shares: &[(Group, u32)]) {
         lock(&self.inner.table).set_shares(shares);
     }

@@ -20,6 +20,8 @@ pub(super) struct Table {
 #[derive(Debug, Default)]
 struct Members {
     weight: u32,
+    /// Takes requests that no group with weight can take.
+    stands_by: bool,
     /// Smooth weighted round robin: grows by the weight at each pick, loses the total when taken.
     credit: i64,
     next: usize,
@@ -48,14 +50,18 @@ impl Table {
         }
     }
 
-    /// Sets every group's weight at once; a group that is not named gets none.
+    /// Sets every group's weight at once. A group that is named with no weight stands by; one that is
+    /// not named gets nothing.
     pub(super) fn set_shares(&mut self, shares: &[(Group, u32)]) {
         for members in self.groups.values_mut() {
             members.weight = 0;
             members.credit = 0;
+            members.stands_by = false;
         }
         for (group, weight) in shares {
-            self.groups.entry(*group).or_default().weight = *weight;
+            let members = self.groups.entry(*group).or_default();
+            members.weight = *weight;
+            members.stands_by = *weight == 0;
         }
     }
 
@@ -78,41 +84,53 @@ impl Table {
         });
     }
 
-    /// The next backend by weight and turn, none of `tried`. A group without a usable backend
-    /// gives its turn to the others, so that a dying canary costs no request.
+    /// The next backend by weight and turn, none of `tried`. A group without a usable backend gives
+    /// its turn to the others, so that a dying canary costs no request; when none with weight is
+    /// usable, one that stands by is.
     pub(super) fn pick(&mut self, tried: &[u64]) -> Option<Pass> {
-        let usable = |members: &Members| {
-            members.weight > 0
-                && members
-                    .backends
-                    .iter()
-                    .any(|backend| !tried.contains(&backend.id()))
-        };
-        let total: i64 = self
-            .groups
-            .values()
-            .filter(|members| usable(members))
-            .map(|members| i64::from(members.weight))
-            .sum();
+        let group = self.next_group(tried).or_else(|| {
+            let mut standing_by = self.groups.iter().filter(|(_, members)| members.stands_by);
+            standing_by
+                .find(|(_, members)| members.is_usable(tried))
+                .map(|(group, _)| *group)
+        })?;
+        self.groups.get_mut(&group)?.next_backend(tried)
+    }
+
+    fn next_group(&mut self, tried: &[u64]) -> Option<Group> {
+        let takes_part = |members: &Members| members.weight > 0 && members.is_usable(tried);
+        let mut total = 0;
         let mut best: Option<(Group, i64)> = None;
         for (group, members) in &mut self.groups {
-            if !usable(members) {
+            if !takes_part(members) {
                 continue;
             }
+            total += i64::from(members.weight);
             members.credit += i64::from(members.weight);
             if best.is_none_or(|(_, credit)| members.credit > credit) {
                 best = Some((*group, members.credit));
             }
         }
         let (group, _) = best?;
-        let members = self.groups.get_mut(&group)?;
-        members.credit -= total;
-        let count = members.backends.len();
+        self.groups.get_mut(&group)?.credit -= total;
+        Some(group)
+    }
+}
+
+impl Members {
+    fn is_usable(&self, tried: &[u64]) -> bool {
+        self.backends
+            .iter()
+            .any(|backend| !tried.contains(&backend.id()))
+    }
+
+    fn next_backend(&mut self, tried: &[u64]) -> Option<Pass> {
+        let count = self.backends.len();
         for step in 0..count {
-            let index = (members.next + step) % count;
-            let backend = members.backends.get(index)?;
+            let index = (self.next + step) % count;
+            let backend = self.backends.get(index)?;
             if !tried.contains(&backend.id()) {
-                members.next = (index + 1) % count;
+                self.next = (index + 1) % count;
                 return Some(backend.enter());
             }
         }
@@ -168,9 +186,23 @@ mod tests {
     }
 
     #[test]
-    fn weight_zero_gets_nothing_and_nothing_left_gives_none() {
-        let mut table = table(&[(1, 0, 1), (2, 0, 1)]);
+    fn a_group_that_is_not_named_gets_nothing() {
+        let mut table = table(&[(1, 1, 1), (2, 1, 1)]);
+        table.set_shares(&[]);
         assert!(table.pick(&[]).is_none());
+        table.set_shares(&[(2, 1)]);
+        assert_eq!(picks(&mut table, 10), BTreeMap::from([(2, 10)]));
+    }
+
+    #[test]
+    fn who_stands_by_helps_out_only_when_nobody_else_can() {
+        let mut table = table(&[(1, 0, 1), (2, 5, 1)]);
+        assert_eq!(picks(&mut table, 10), BTreeMap::from([(2, 10)]));
+        let green = Arc::clone(table.pick(&[]).expect("it is there").backend());
+        let other = table.pick(&[green.id()]).map(|pass| pass.backend().group());
+        assert_eq!(other, Some(1), "a request that could not be sent");
+        table.detach(&green);
+        assert_eq!(picks(&mut table, 10), BTreeMap::from([(1, 10)]));
     }
 
     #[test]

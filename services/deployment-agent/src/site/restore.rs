@@ -9,7 +9,7 @@ use crate::{
     fleet::Fleet,
     journal::Journal,
     strategy::{Failure, change::tell_stopped},
-    supervisor::Phase,
+    supervisor::{Instance, Phase, Status},
     verdict::Verdict,
 };
 
@@ -111,10 +111,7 @@ impl Site {
         let begun = journal.begin("roll back", 95.0).await;
         let live = self.bring_back(state, old, &mut new, journal).await;
         // Users are served again, so there is time to find out why.
-        restored.cause = self
-            .cause(&new)
-            .await
-            .filter(|cause| !failure.reason.contains(cause));
+        restored.cause = self.cause(&new, failure).await;
         let stopped = new.stop().await;
         let drain = new.crew().spec.drain;
         tell_stopped(journal, &stopped, number, drain).await;
@@ -205,25 +202,37 @@ impl Site {
         }
     }
 
-    /// What an instance of the failed revision suffered from. Failing requests are noticed before a
-    /// dying instance is, so it gets a moment.
-    async fn cause(&self, new: &Fleet) -> Option<String> {
-        let problem = || {
-            new.instances()
-                .iter()
-                .find_map(|i| Some(format!("instance {}: {}", i.number(), i.status().problem?)))
+    /// What an instance of the failed revision suffered from, where that says more than the failure.
+    /// Failing requests and probes are noticed before the end of a dying instance is, so it gets a
+    /// moment.
+    async fn cause(&self, new: &Fleet, failure: &Failure) -> Option<String> {
+        let suffers = |status: &Status| {
+            status
+                .problem
+                .as_ref()
+                .is_some_and(|problem| !failure.reason.contains(problem))
         };
+        let is_settled =
+            |status: &Status| status.phase == Phase::Failed || status.restart_count > 0;
         let broke_off = self.router.group_sample(new.revision()).transport_errors > 0;
-        if problem().is_none() && broke_off {
-            let noticed = async {
-                while problem().is_none() {
-                    tokio::time::sleep(LOOK_AGAIN).await;
+        let known = || {
+            let told = new.instances().iter().find(|i| suffers(&i.status()));
+            told.map(|i| (i.number(), i.status().problem.unwrap_or_default()))
+        };
+        let noticed = async {
+            loop {
+                let statuses = || new.instances().iter().map(Instance::status);
+                let in_doubt =
+                    broke_off || statuses().any(|status| status.phase == Phase::Restarting);
+                if known().is_some() || !in_doubt || statuses().any(|status| is_settled(&status)) {
+                    return;
                 }
-            };
-            // Nothing noticed within the time is an answer too.
-            let _ = tokio::time::timeout(CAUSE_WITHIN, noticed).await;
-        }
-        problem()
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        // Nothing noticed within the time is an answer too.
+        let _ = tokio::time::timeout(CAUSE_WITHIN, noticed).await;
+        known().map(|(number, problem)| format!("instance {number}: {problem}"))
     }
 
     /// Leaves the traffic with the new revision; the old one cannot live with its data.
@@ -248,7 +257,7 @@ fn failed_count(fleet: &Fleet) -> u32 {
     let failed = fleet
         .instances()
         .iter()
-        .map(crate::supervisor::Instance::status)
+        .map(Instance::status)
         .filter(|status| status.phase == Phase::Failed || status.problem.is_some())
         .count();
     u32::try_from(failed).unwrap_or(u32::MAX)

@@ -8,7 +8,14 @@ pub(super) async fn carry_out(change: &mut Change<'_>) -> Result<(), Failure> {
     change
         .start("start green", change.new.crew().spec.desired_count, 40.0)
         .await?;
-    change.shift("switch to green", &[(new, 1)], 60.0).await;
+    // Blue stands by: what a dying green cannot take is not lost.
+    let shares: Vec<_> = change
+        .old
+        .iter()
+        .map(|old| (old.revision(), 0))
+        .chain([(new, 1)])
+        .collect();
+    change.shift("switch to green", &shares, 60.0).await;
     change
         .bake("watch green", change.new.crew().spec.bake, 90.0)
         .await

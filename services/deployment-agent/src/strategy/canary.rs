@@ -36,9 +36,10 @@ pub(super) async fn carry_out(
             let name = format!("start {missing} for {weight} %");
             change.start(&name, missing, percent - 5.0).await?;
         }
-        let shares = match old {
-            Some(old) if weight < 100 => vec![(new, weight), (old, 100 - weight)],
-            Some(_) | None => vec![(new, 100)],
+        let shares: Vec<_> = match old {
+            // At 100 % the old one stands by.
+            Some(old) => vec![(new, weight), (old, 100 - weight)],
+            None => vec![(new, 100)],
         };
         change
             .shift(&format!("shift {weight} %"), &shares, percent - 3.0)

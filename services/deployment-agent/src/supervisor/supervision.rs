@@ -157,6 +157,13 @@ impl Supervision {
             sick = until_sick(spec, &*run, address, &self.status) => Some((sick, None)),
         };
         crew.router.detach(&backend);
+        if let Some((text, _)) = &problem {
+            // Whoever judges the revision must not wait for its requests to drain.
+            self.status.send_modify(|status| {
+                status.phase = Phase::Restarting;
+                status.problem = Some(text.clone());
+            });
+        }
         match problem {
             None => {
                 let drained = backend.drain(spec.drain).await;

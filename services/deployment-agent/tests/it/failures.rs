@@ -110,15 +110,19 @@ async fn a_release_that_cannot_be_made_touches_nothing() {
     leaves_nothing(bench, &account, "pip install failed").await;
 }
 
+/// Clients that ask while a sick revision is deployed.
+const CLIENTS: usize = 4;
+
 /// A sick revision over a good one: given up for the reason, and the good one serves every request.
-async fn given_up(asked: Spec, strategy: Strategy, reason: &str) {
+/// Returns how many requests failed meanwhile.
+async fn given_up(asked: Spec, strategy: Strategy, reason: &str) -> usize {
     let bench = Bench::new().await;
     let good = Spec {
         desired_count: asked.desired_count,
         ..spec("1", "")
     };
     bench.deploy(good, Strategy::BlueGreen).await;
-    let load = Load::start(bench.address().await, 4);
+    let load = Load::start(bench.address().await, CLIENTS);
     load.wait_for(100).await;
     let account = bench.deploy(asked, strategy).await;
     assert_eq!(account.verdict, Verdict::Failed, "{}", account.summary);
@@ -145,6 +149,7 @@ async fn given_up(asked: Spec, strategy: Strategy, reason: &str) {
         ledger.live().unwrap().spec.desired_count as usize
     );
     bench.stop().await;
+    before.failures.len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,12 +161,14 @@ async fn a_crash_after_the_switch_goes_back_to_blue() {
         bake: Duration::from_secs(10),
         ..spec("2", "crashes")
     };
-    given_up(
+    let failed = given_up(
         asked,
         Strategy::BlueGreen,
         "exit code 7; last line of its log: fatal: lost",
     )
     .await;
+    // What was inside when it crashed is lost, and nothing else: blue stood by.
+    assert!(failed <= CLIENTS, "{failed} requests failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,7 +180,8 @@ async fn health_lost_after_the_switch_goes_back() {
         bake: Duration::from_secs(10),
         ..spec("2", "sick later")
     };
-    given_up(asked, Strategy::BlueGreen, "3 probes in a row failed").await;
+    let failed = given_up(asked, Strategy::BlueGreen, "3 probes in a row failed").await;
+    assert_eq!(failed, 0, "it answered to the end, and blue stood by");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +194,8 @@ async fn a_rolling_deployment_that_fails_in_its_middle_brings_the_stopped_ones_b
         desired_count: 3,
         ..spec("2", "later ones crash")
     };
-    given_up(asked, Strategy::Rolling, "exit code 7").await;
+    let failed = given_up(asked, Strategy::Rolling, "exit code 7").await;
+    assert!(failed <= CLIENTS, "{failed} requests failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,12 +213,14 @@ async fn a_canary_that_fails_requests_is_a_failure_and_few_users_saw_it() {
             bake: Duration::from_secs(10),
         },
     ];
-    given_up(
+    let failed = given_up(
         spec("2", "fails requests"),
         Strategy::Canary { steps },
         "requests failed",
     )
     .await;
+    // One in ten, until enough was seen.
+    assert!(failed > 0, "nobody saw it, so nothing was proven");
 }
 
 #[tokio::test(flavor = "multi_thread")]

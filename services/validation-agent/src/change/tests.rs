@@ -38,9 +38,7 @@ async fn a_secret_that_a_later_commit_removes_is_found_where_it_came_in() {
         .commit(Commit::on("main").write("b.py", "y = 1\n"))
         .unwrap();
     let bad = fixture
-        .commit(
-            Commit::on("main").write("a.py", format!("x = 1\nt = '{}'\n", token("Aa0Bb1Cc"))),
-        )
+        .commit(Commit::on("main").write("a.py", format!("x = 1\nt = '{}'\n", token("Aa0Bb1Cc"))))
         .unwrap();
     let head = fixture
         .commit(Commit::on("main").write("a.py", "x = 2\n"))
