@@ -6,25 +6,24 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use contracts::task::{LogStream, task_event};
+use contracts::{LOG_ARTIFACT, LOG_ARTIFACT_OWN};
 
 use crate::reporter::Reporter;
 
-/// Name of the artifact.
-pub const NAME: &str = "log.txt";
 // The verdict must not wait for a slow store; the lines were streamed already.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Stores the log of the attempt, if it said anything. Failure is logged: the verdict does not
 /// hang on it.
 pub(crate) async fn keep(reporter: &Reporter, folder: &Path) {
-    let path = folder.join(NAME);
+    let path = folder.join(LOG_ARTIFACT);
     let stored = tokio::time::timeout(PATIENCE, async {
         if write(reporter, &path)
             .await
             .map_err(|error| error.to_string())?
         {
             reporter
-                .artifact_file(NAME, "text/plain; charset=utf-8", &path)
+                .artifact_file(LOG_ARTIFACT, "text/plain; charset=utf-8", &path)
                 .await
                 .map_err(|error| error.to_string())?;
         }
@@ -54,7 +53,7 @@ async fn write(reporter: &Reporter, path: &Path) -> anyhow::Result<bool> {
                 none => none.insert(BufWriter::new(tokio::fs::File::create(path).await?)),
             };
             let mark = if log.stream == i32::from(LogStream::Agent) {
-                "# "
+                LOG_ARTIFACT_OWN
             } else {
                 ""
             };

@@ -39,3 +39,10 @@ pub const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Largest chunk of an artifact: 64 KiB.
 pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Name of the artifact with the whole log of an attempt. Lines that begin with `# ` are the agent's
+/// own; the others are output of its child processes.
+pub const LOG_ARTIFACT: &str = "log.txt";
+
+/// Begins the agent's own lines in [`LOG_ARTIFACT`].
+pub const LOG_ARTIFACT_OWN: &str = "# ";

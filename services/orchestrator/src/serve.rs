@@ -157,7 +157,7 @@ async fn add_services(
     }
     add!(
         WorkflowServiceServer,
-        WorkflowService::new(engine.clone(), tracker.clone())
+        WorkflowService::new(engine.clone(), artifacts.clone(), tracker.clone())
     );
     add!(PipelineServiceServer, PipelineService::new(engine.clone()));
     add!(DecisionServiceServer, DecisionService::new(engine.clone()));

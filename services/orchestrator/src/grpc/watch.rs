@@ -56,7 +56,9 @@ pub(super) async fn follow(
         if events.is_empty() {
             if !caught_up {
                 caught_up = true;
-                if !send(&sender, Payload::CaughtUp(CaughtUp { sequence: after })).await {
+                if !send(&sender, Payload::CaughtUp(CaughtUp { sequence: after })).await
+                    || ended(&engine, workflow_id, after).await
+                {
                     return;
                 }
             }

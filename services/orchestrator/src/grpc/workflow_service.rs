@@ -23,6 +23,7 @@ use contracts::parse::Fields;
 use contracts::wire_time;
 
 use super::{NAMESPACE, actor, page_token, pipeline_service, read_page, request_row, store_error};
+use crate::artifacts::ArtifactStore;
 use crate::engine::step::Input;
 use crate::engine::submit::{self, digest};
 use crate::engine::workflow::Workflow;
@@ -48,13 +49,18 @@ const DAY: std::time::Duration = std::time::Duration::from_hours(24);
 #[derive(Debug, Clone)]
 pub struct WorkflowService {
     engine: Engine,
+    artifacts: ArtifactStore,
     tracker: TaskTracker,
 }
 
 impl WorkflowService {
     /// Serves the workflows of an engine.
-    pub fn new(engine: Engine, tracker: TaskTracker) -> Self {
-        Self { engine, tracker }
+    pub fn new(engine: Engine, artifacts: ArtifactStore, tracker: TaskTracker) -> Self {
+        Self {
+            engine,
+            artifacts,
+            tracker,
+        }
     }
 
     // Runs the source of a stream until it ends or the process stops; then the reader is told, so
@@ -397,7 +403,15 @@ impl Service for WorkflowService {
             stage: request.stage,
             follow: request.follow && !ended,
         };
-        self.run(reader.run(self.engine.clone(), id, sender.clone()), sender);
+        self.run(
+            reader.run(
+                self.engine.clone(),
+                self.artifacts.clone(),
+                id,
+                sender.clone(),
+            ),
+            sender,
+        );
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
