@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Time for a dying instance to be noticed, once its users are elsewhere.
-const CAUSE_WITHIN: Duration = Duration::from_secs(3);
+const CAUSE_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A change that is not carried on with.
@@ -206,33 +206,25 @@ impl Site {
     /// Failing requests and probes are noticed before the end of a dying instance is, so it gets a
     /// moment.
     async fn cause(&self, new: &Fleet, failure: &Failure) -> Option<String> {
-        let suffers = |status: &Status| {
-            status
-                .problem
-                .as_ref()
-                .is_some_and(|problem| !failure.reason.contains(problem))
-        };
-        let is_settled =
-            |status: &Status| status.phase == Phase::Failed || status.restart_count > 0;
+        let statuses = || new.instances().iter().map(Instance::status);
+        // In trouble, and its run is not over yet.
+        let is_unsettled =
+            |status: &Status| status.phase == Phase::Restarting && status.restart_count == 0;
         let broke_off = self.router.group_sample(new.revision()).transport_errors > 0;
-        let known = || {
-            let told = new.instances().iter().find(|i| suffers(&i.status()));
-            told.map(|i| (i.number(), i.status().problem.unwrap_or_default()))
-        };
         let noticed = async {
-            loop {
-                let statuses = || new.instances().iter().map(Instance::status);
-                let in_doubt =
-                    broke_off || statuses().any(|status| status.phase == Phase::Restarting);
-                if known().is_some() || !in_doubt || statuses().any(|status| is_settled(&status)) {
-                    return;
-                }
+            while statuses().any(|status| is_unsettled(&status))
+                || (broke_off && statuses().all(|status| status.problem.is_none()))
+            {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
         // Nothing noticed within the time is an answer too.
         let _ = tokio::time::timeout(CAUSE_WITHIN, noticed).await;
-        known().map(|(number, problem)| format!("instance {number}: {problem}"))
+        new.instances().iter().find_map(|instance| {
+            let problem = instance.status().problem?;
+            let is_new = !failure.reason.contains(&problem);
+            is_new.then(|| format!("instance {}: {problem}", instance.number()))
+        })
     }
 
     /// Leaves the traffic with the new revision; the old one cannot live with its data.

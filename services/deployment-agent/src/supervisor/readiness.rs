@@ -123,22 +123,30 @@ fn never_ready(spec: &Spec, last: Option<&Observation>) -> String {
     }
 }
 
+/// What was seen of a sick instance.
+pub(super) struct Sickness {
+    pub(super) text: String,
+    /// It does not even answer, so it may be dying.
+    pub(super) silent: bool,
+}
+
 /// Returns when enough looks in a row failed, and says what was seen.
 pub(super) async fn until_sick(
     spec: &Spec,
     run: &dyn Run,
     address: SocketAddr,
     status: &watch::Sender<Status>,
-) -> String {
+) -> Sickness {
     let mut streak = Streak::default();
     loop {
         tokio::time::sleep(spec.probe.interval).await;
         let observation = look(spec, run, address).await;
         streak.note(observation.outcome);
-        let sentence = observation.sentence();
+        let (sentence, silent) = (observation.sentence(), observation.status.is_none());
         status.send_modify(|status| status.note(observation));
         if streak.health(&spec.probe) == Health::Sick {
-            return format!("{} probes in a row failed: {sentence}", spec.probe.failures);
+            let text = format!("{} probes in a row failed: {sentence}", spec.probe.failures);
+            return Sickness { text, silent };
         }
     }
 }

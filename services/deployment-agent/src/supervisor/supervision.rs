@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Crew,
-    readiness::{pattern, until_ready, until_sick},
+    readiness::{Sickness, pattern, until_ready, until_sick},
     restarts::Restarts,
     status::{Phase, Status},
 };
@@ -19,8 +19,9 @@ use crate::{
 /// An instance that is sick may still finish what it began, but nobody waits long for it.
 const SICK_DRAIN: Duration = Duration::from_secs(2);
 
-/// Time for the end of a dying instance to be known, once its probes fail.
-const DYING: Duration = Duration::from_millis(500);
+/// Time for the end of an instance to be known that does not answer any more: a dying one fails its
+/// probes first.
+const DYING: Duration = Duration::from_secs(2);
 
 pub(super) struct Supervision {
     pub(super) crew: Arc<Crew>,
@@ -28,6 +29,12 @@ pub(super) struct Supervision {
     pub(super) log: Arc<InstanceLog>,
     pub(super) status: watch::Sender<Status>,
     pub(super) stop: CancellationToken,
+}
+
+/// What befell a run that was ready.
+enum Trouble {
+    Ended(End),
+    Sick(Sickness),
 }
 
 /// How one run was over.
@@ -150,45 +157,52 @@ impl Supervision {
             status.phase = Phase::Ready;
             status.address = Some(address);
         });
-        let problem = tokio::select! {
+        let trouble = tokio::select! {
             biased;
             () = self.stop.cancelled() => None,
-            end = &mut ended => Some((format!("it ended by itself: {}", self.told(&end)), Some(end))),
-            sick = until_sick(spec, &*run, address, &self.status) => Some((sick, None)),
+            end = &mut ended => Some(Trouble::Ended(end)),
+            sickness = until_sick(spec, &*run, address, &self.status) => {
+                Some(Trouble::Sick(sickness))
+            }
         };
         crew.router.detach(&backend);
-        if let Some((text, _)) = &problem {
-            // Whoever judges the revision must not wait for its requests to drain.
-            self.status.send_modify(|status| {
-                status.phase = Phase::Restarting;
-                status.problem = Some(text.clone());
-            });
-        }
-        match problem {
-            None => {
-                let drained = backend.drain(spec.drain).await;
-                let end = run.stop(spec.stop_within).await;
-                Over::Stopped {
-                    cut_count: drained.cut_count,
-                    end: Some(end),
+        let Some(trouble) = trouble else {
+            let drained = backend.drain(spec.drain).await;
+            let end = run.stop(spec.stop_within).await;
+            return Over::Stopped {
+                cut_count: drained.cut_count,
+                end: Some(end),
+            };
+        };
+        let text = match &trouble {
+            Trouble::Ended(end) => self.ended_by_itself(end),
+            Trouble::Sick(sickness) => sickness.text.clone(),
+        };
+        // Whoever judges the revision must not wait for its requests to drain.
+        self.status.send_modify(|status| {
+            status.phase = Phase::Restarting;
+            status.problem = Some(text.clone());
+        });
+        // What it still sent may be on its way to the client.
+        backend.drain(spec.drain.min(SICK_DRAIN)).await;
+        match trouble {
+            Trouble::Ended(end) => failed(text, Some(end)),
+            Trouble::Sick(sickness) => {
+                let dying = if sickness.silent {
+                    DYING
+                } else {
+                    Duration::ZERO
+                };
+                if let Ok(end) = tokio::time::timeout(dying, &mut ended).await {
+                    return failed(self.ended_by_itself(&end), Some(end));
                 }
-            }
-            Some((text, Some(end))) => {
-                // What it still sent may be on its way to the client.
-                backend.drain(SICK_DRAIN).await;
-                failed(text, Some(end))
-            }
-            Some((text, None)) => {
-                backend.drain(spec.drain.min(SICK_DRAIN)).await;
-                // An instance that is dying fails its probes before its end is known.
-                if let Ok(end) = tokio::time::timeout(DYING, &mut ended).await {
-                    let text = format!("it ended by itself: {}", self.told(&end));
-                    return failed(text, Some(end));
-                }
-                let end = run.stop(spec.stop_within).await;
-                failed(text, Some(end))
+                failed(text, Some(run.stop(spec.stop_within).await))
             }
         }
+    }
+
+    fn ended_by_itself(&self, end: &End) -> String {
+        format!("it ended by itself: {}", self.told(end))
     }
 
     fn launch(&self) -> Launch {
