@@ -134,19 +134,7 @@ where
     S::Response: axum::response::IntoResponse,
     S::Future: Send + 'static,
 {
-    let folder = config.data.join("tasks");
-    // Of attempts, and of git on the copies of repositories. What is deployed is elsewhere.
-    let left = leftovers::end(&[&folder, &config.data.join("cache")]).await;
-    if left > 0 {
-        tracing::warn!(
-            count = left,
-            "ended what an agent that was killed left running"
-        );
-    }
-    empty(&folder).await.map_err(|source| AgentError::Data {
-        folder: folder.clone(),
-        source,
-    })?;
+    let folder = tasks_folder(&config.data).await?;
     let listener = server::bind(config.address).await?;
     let address = listener.local_addr().map_err(|source| ServeError::Bind {
         address: config.address,
@@ -239,6 +227,24 @@ where
     // Pumps whose readers are gone end by themselves.
     let _ = tokio::time::timeout(config.shutdown_grace, tracker.wait()).await;
     Ok(served?)
+}
+
+// The folder for attempts, empty, with nothing left of an agent that was killed.
+async fn tasks_folder(data: &std::path::Path) -> Result<PathBuf, AgentError> {
+    let folder = data.join("tasks");
+    // Of attempts, and of git on the copies of repositories. What is deployed is elsewhere.
+    let left = leftovers::end(&[&folder, &data.join("cache")]).await;
+    if left > 0 {
+        tracing::warn!(
+            count = left,
+            "ended what an agent that was killed left running"
+        );
+    }
+    empty(&folder).await.map_err(|source| AgentError::Data {
+        folder: folder.clone(),
+        source,
+    })?;
+    Ok(folder)
 }
 
 async fn hello<A: Agent>(
