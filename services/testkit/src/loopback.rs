@@ -45,8 +45,12 @@ impl LoopbackServer {
         let stop = CancellationToken::new();
         let sever = CancellationToken::new();
         let severed = sever.clone();
-        let connections = TcpListenerStream::new(listener)
-            .map(move |stream| stream.map(|stream| Severable::new(stream, &severed)));
+        let connections = TcpListenerStream::new(listener).map(move |stream| {
+            let stream = stream?;
+            // As real servers do: small messages do not wait.
+            stream.set_nodelay(true)?;
+            Ok::<_, io::Error>(Severable::new(stream, &severed))
+        });
         let mut serving = JoinSet::new();
         serving.spawn(
             Server::builder()
