@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use prost::Message;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,8 @@ use contracts::orchestrator::{self as wire, AgentBeat, AgentState, ConnectRespon
 use contracts::task::AgentType;
 use contracts::wire_time;
 
+use crate::store::agents::AgentRow;
+
 pub mod callback;
 pub mod session;
 
@@ -25,7 +28,7 @@ pub const SUSPECT_AFTER: Duration = Duration::from_secs(15);
 /// Without a beat for so long its tasks are given to others.
 pub const LOST_AFTER: Duration = Duration::from_secs(30);
 /// Lost agents stay in lists for so long.
-const REMEMBERED: Duration = Duration::from_hours(1);
+pub const REMEMBERED: Duration = Duration::from_hours(1);
 // One refused call must not hammer an agent that says that it is full.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
@@ -40,9 +43,15 @@ struct Shared {
     connected: Mutex<HashMap<InstanceId, Connected>>,
     // One per agent type: a slot may have become free.
     freed: [Notify; AGENT_TYPES.len() + 1],
+    // What others should know of an agent is different now.
+    changed: Notify,
 }
 
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each found out by itself"
+)]
 struct Connected {
     hello: Hello,
     agent_type: AgentType,
@@ -64,6 +73,8 @@ struct Connected {
     stop: Vec<String>,
     // Fires when the agent is lost: whoever waits for it need wait no longer.
     lost: CancellationToken,
+    // Others do not know yet how it is.
+    untold: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -185,6 +196,7 @@ impl Agents {
             release: Vec::new(),
             stop: Vec::new(),
             lost: CancellationToken::new(),
+            untold: true,
         };
         if let Some(known) = known {
             if let Some(session) = known.session {
@@ -200,6 +212,8 @@ impl Agents {
             }
         }
         connected.insert(instance_id, agent);
+        drop(connected);
+        self.shared.changed.notify_one();
         session_epoch
     }
 
@@ -214,9 +228,12 @@ impl Agents {
         }
         agent.session = None;
         agent.goodbye |= goodbye;
+        agent.untold = true;
         if goodbye {
             agent.lost.cancel();
         }
+        drop(connected);
+        self.shared.changed.notify_one();
     }
 
     /// Takes in a beat; answers what to tell the agent.
@@ -251,6 +268,8 @@ impl Agents {
         let Some(agent) = connected.get_mut(&instance_id) else {
             return;
         };
+        let changed = agent.reachable != outcome.is_ok() || agent.last_callback.is_none();
+        agent.untold |= changed;
         agent.reachable = outcome.is_ok();
         match outcome {
             Ok(time) => {
@@ -262,6 +281,9 @@ impl Agents {
         let agent_type = agent.agent_type;
         drop(connected);
         self.shared.freed[slot(agent_type)].notify_one();
+        if changed {
+            self.shared.changed.notify_one();
+        }
     }
 
     /// A call to the agent failed: no new work until a call-back succeeds.
@@ -296,7 +318,10 @@ impl Agents {
         let Some(agent) = connected.get_mut(&instance_id) else {
             return false;
         };
+        agent.untold |= !agent.draining;
         agent.draining = true;
+        drop(connected);
+        self.shared.changed.notify_one();
         true
     }
 
@@ -332,24 +357,52 @@ impl Agents {
         }
     }
 
-    /// All agents, as clients see them, by type and instance.
-    pub fn list(&self) -> Vec<wire::Agent> {
-        let now = Instant::now();
-        let mut agents: Vec<_> = self
-            .lock()
-            .iter()
-            .map(|(id, agent)| agent.to_wire(*id, now))
-            .collect();
-        agents.sort_by(|a, b| (a.agent_type, &a.instance_id).cmp(&(b.agent_type, &b.instance_id)));
-        agents
-    }
-
-    /// One agent, as clients see it.
-    pub fn get(&self, instance_id: InstanceId) -> Option<wire::Agent> {
+    /// All agents of this replica, as clients see them, and whether their session is open.
+    pub fn list(&self, replica_id: &str) -> Vec<(InstanceId, bool, wire::Agent)> {
         let now = Instant::now();
         self.lock()
-            .get(&instance_id)
-            .map(|agent| agent.to_wire(instance_id, now))
+            .iter()
+            .map(|(id, agent)| {
+                (
+                    *id,
+                    agent.session.is_some(),
+                    agent.to_wire(*id, replica_id, now),
+                )
+            })
+            .collect()
+    }
+
+    /// Resolves when others should know more than they do.
+    pub async fn changed(&self) {
+        self.shared.changed.notified().await;
+    }
+
+    /// Somebody came who knows nothing yet.
+    pub fn tell_all(&self) {
+        for agent in self.lock().values_mut() {
+            agent.untold = true;
+        }
+        self.shared.changed.notify_one();
+    }
+
+    /// What others should know: of all agents, or of those that changed.
+    pub fn rows(&self, all: bool, replica_id: &str) -> Vec<AgentRow> {
+        let now = Instant::now();
+        let mut connected = self.lock();
+        let told = connected
+            .iter_mut()
+            .filter(|(_, agent)| all || agent.untold);
+        told.map(|(id, agent)| {
+            agent.untold = false;
+            AgentRow {
+                instance_id: *id,
+                connected: agent.session.is_some(),
+                draining: agent.draining,
+                connect_time: agent.since,
+                agent: agent.to_wire(*id, replica_id, now).encode_to_vec(),
+            }
+        })
+        .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Connected>> {
@@ -392,7 +445,7 @@ impl Connected {
         }
     }
 
-    fn to_wire(&self, instance_id: InstanceId, now: Instant) -> wire::Agent {
+    fn to_wire(&self, instance_id: InstanceId, replica_id: &str, now: Instant) -> wire::Agent {
         wire::Agent {
             instance_id: instance_id.to_string(),
             agent_type: self.agent_type.into(),
@@ -415,6 +468,7 @@ impl Connected {
             callback_error: self.callback_error.clone(),
             cpu_percent: self.beat.cpu_percent,
             memory_bytes: self.beat.memory_bytes,
+            replica_id: replica_id.to_owned(),
         }
     }
 }

@@ -17,6 +17,7 @@ use contracts::task::AgentType;
 use crate::agents::Agents;
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::hints::Hints;
 use crate::logs::Logs;
 use crate::plan::event::Rejected;
 use crate::store::{Store, StoreError, workflows};
@@ -27,6 +28,7 @@ mod committer;
 mod context;
 mod drive;
 pub mod live;
+mod mesh;
 mod record;
 pub mod step;
 pub mod submit;
@@ -78,6 +80,7 @@ struct Shared {
     committer: Committer,
     agents: Agents,
     events: Events,
+    hints: Hints,
     logs: Logs,
     clock: Arc<Clock>,
     replica_id: String,
@@ -89,6 +92,8 @@ struct Shared {
     drives: Mutex<HashMap<(WorkflowId, String), drive::Handle>>,
     // One per agent type: something waits.
     waiting: [tokio::sync::Notify; AGENT_TYPES.len() + 1],
+    // The sweep is not to wait for its time.
+    look_now: tokio::sync::Notify,
 }
 
 /// What an engine is made of.
@@ -123,6 +128,7 @@ impl Engine {
                 committer,
                 agents: parts.agents,
                 events: parts.events,
+                hints: Hints::default(),
                 logs: parts.logs,
                 clock: parts.clock,
                 replica_id: parts.replica_id,
@@ -131,6 +137,7 @@ impl Engine {
                 workflows: Mutex::default(),
                 drives: Mutex::default(),
                 waiting: Default::default(),
+                look_now: tokio::sync::Notify::new(),
             }),
         }
     }
@@ -140,14 +147,19 @@ impl Engine {
         sweep::lose_all(self).await
     }
 
-    /// Starts the loops: claiming for each agent type, and sweeping.
+    /// Starts the loops: claiming for each agent type, sweeping, and keeping in touch with the other
+    /// replicas.
     pub fn start(&self) {
         for agent_type in AGENT_TYPES {
             self.shared
                 .tracker
                 .spawn(claim::run(self.clone(), agent_type));
         }
-        self.shared.tracker.spawn(sweep::run(self.clone()));
+        let tracker = &self.shared.tracker;
+        tracker.spawn(sweep::run(self.clone()));
+        tracker.spawn(mesh::hear(self.clone()));
+        tracker.spawn(mesh::follow(self.clone()));
+        tracker.spawn(mesh::write_agents(self.clone()));
     }
 
     /// The database.
@@ -180,17 +192,23 @@ impl Engine {
         &self.shared.clock
     }
 
-    /// A workflow as it is now.
+    /// A workflow as it is now, whoever changed it last.
     pub async fn get(&self, namespace: &str, id: WorkflowId) -> Result<Workflow, EngineError> {
-        let cell = self.cell(id);
-        let mut held = cell.lock().await;
-        let workflow = self.load(namespace, id, &mut held).await?.clone();
-        let ended = workflow.live.plan.is_terminal();
-        drop(held);
-        if ended {
-            self.forget(id);
+        if let Some(cell) = self.known_cell(id) {
+            let mut held = cell.lock().await;
+            if let Some(workflow) = &*held {
+                let client = self.shared.store.client().await?;
+                let version = workflows::version(&client, namespace, id).await?;
+                if version == Some(workflow.version) {
+                    return Ok(workflow.clone());
+                }
+                *held = None;
+            }
         }
-        Ok(workflow)
+        let client = self.shared.store.client().await?;
+        let row = workflows::load(&client, namespace, id).await?;
+        let row = row.ok_or(EngineError::NotFound(id))?;
+        Ok(Workflow::read(id, row)?)
     }
 
     /// Makes a step, however often somebody else is faster.
@@ -269,7 +287,9 @@ impl Engine {
         }
         let id = workflow.id();
         *held = Some(workflow.clone());
-        self.shared.events.publish(id, &events);
+        let namespace = &workflow.submission.namespace;
+        self.shared.events.publish(namespace, id, &events);
+        self.shared.hints.changed(id, workflow.last_sequence);
         for effect in effects {
             self.carry_out(&workflow, effect);
         }
@@ -292,13 +312,10 @@ impl Engine {
                     drive::Begin::New,
                 );
             }
-            Effect::Stop { stage, epoch } => {
-                if let Some(drive) = self.drives().get(&(workflow.id(), stage))
-                    && drive.epoch == epoch
-                {
-                    drive.stop.cancel();
-                }
-            }
+            Effect::Stop { stage, epoch } => match self.drives().get(&(workflow.id(), stage)) {
+                Some(drive) if drive.epoch == epoch => drive.stop.cancel(),
+                Some(_) | None => self.shared.hints.stop(workflow.id()),
+            },
             Effect::Waits { agent_type, at } => self.wake_at(agent_type, at),
             Effect::Ended => {
                 self.forget(workflow.id());
@@ -312,7 +329,7 @@ impl Engine {
             .duration_since(self.shared.clock.now())
             .unwrap_or(Duration::ZERO);
         if delay.is_zero() {
-            self.waiting(agent_type).notify_one();
+            self.waits(agent_type);
             return;
         }
         let engine = self.clone();
@@ -320,9 +337,18 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = engine.shared.shutdown.cancelled() => {}
-                () = tokio::time::sleep(delay) => engine.waiting(agent_type).notify_one(),
+                () = tokio::time::sleep(delay) => engine.waits(agent_type),
             }
         });
+    }
+
+    // A task waits: for a slot here, or, when there is none, for one elsewhere.
+    fn waits(&self, agent_type: AgentType) {
+        let (_, free) = self.agents().slot_counts(agent_type);
+        if free == 0 {
+            self.shared.hints.waiting(agent_type);
+        }
+        self.waiting(agent_type).notify_one();
     }
 
     fn waiting(&self, agent_type: AgentType) -> &tokio::sync::Notify {
@@ -382,6 +408,24 @@ impl Engine {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         workflows.entry(id).or_default().clone()
+    }
+
+    fn at_hand(&self) -> Vec<WorkflowId> {
+        let workflows = self
+            .shared
+            .workflows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        workflows.keys().copied().collect()
+    }
+
+    fn known_cell(&self, id: WorkflowId) -> Option<Arc<tokio::sync::Mutex<Option<Workflow>>>> {
+        let workflows = self
+            .shared
+            .workflows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        workflows.get(&id).cloned()
     }
 
     fn forget(&self, id: WorkflowId) {

@@ -5,21 +5,23 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 use contracts::id::WorkflowId;
 use contracts::orchestrator::WorkflowEvent;
 
+pub mod all;
+
+use all::All;
+
 // A watcher that is further behind reads from the log.
 const RING: usize = 256;
-// Events of all workflows that a watcher of many may lag behind before it is told to start anew.
-const FIREHOSE: usize = 4096;
 
 /// One per process.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Events {
     topics: Arc<Mutex<HashMap<WorkflowId, Topic>>>,
-    all: broadcast::Sender<Arc<WorkflowEvent>>,
+    all: Arc<All>,
 }
 
 #[derive(Debug)]
@@ -37,25 +39,11 @@ pub struct Watch {
     newest: watch::Receiver<i64>,
 }
 
-impl Default for Events {
-    fn default() -> Self {
-        Self {
-            topics: Arc::default(),
-            all: broadcast::Sender::new(FIREHOSE),
-        }
-    }
-}
-
 impl Events {
     /// Tells watchers of events that were committed, in order.
-    pub fn publish(&self, workflow_id: WorkflowId, events: &[Arc<WorkflowEvent>]) {
+    pub fn publish(&self, namespace: &str, workflow_id: WorkflowId, events: &[Arc<WorkflowEvent>]) {
         let Some(last) = events.last() else { return };
-        if self.all.receiver_count() > 0 {
-            for event in events {
-                // Nobody listens any more: nobody needs it.
-                let _ = self.all.send(event.clone());
-            }
-        }
+        self.all.publish(namespace, workflow_id, events);
         let mut topics = self.lock();
         let Some(topic) = topics.get_mut(&workflow_id) else {
             return;
@@ -80,6 +68,7 @@ impl Events {
 
     /// Tells watchers that somebody else committed events up to a sequence.
     pub fn hint(&self, workflow_id: WorkflowId, sequence: i64) {
+        self.all.hint(workflow_id, sequence);
         if let Some(topic) = self.lock().get(&workflow_id) {
             topic.newest.send_if_modified(|newest| {
                 let grew = sequence > *newest;
@@ -110,9 +99,9 @@ impl Events {
         }
     }
 
-    /// Begins to watch all workflows, from now on.
-    pub fn watch_all(&self) -> broadcast::Receiver<Arc<WorkflowEvent>> {
-        self.all.subscribe()
+    /// The events of all workflows.
+    pub fn all(&self) -> &All {
+        &self.all
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkflowId, Topic>> {
@@ -177,7 +166,7 @@ mod tests {
         let events = Events::default();
         let workflow = WorkflowId::new();
         let mut watch = events.watch(workflow);
-        events.publish(workflow, &[event(1), event(2)]);
+        events.publish("default", workflow, &[event(1), event(2)]);
         watch.beyond(0).await;
         assert_eq!(sequences(&watch.at_hand(0)), [1, 2]);
         assert_eq!(sequences(&watch.at_hand(1)), [2]);
@@ -188,9 +177,9 @@ mod tests {
         let events = Events::default();
         let workflow = WorkflowId::new();
         let watch = events.watch(workflow);
-        events.publish(workflow, &[event(1)]);
+        events.publish("default", workflow, &[event(1)]);
         // Event 2 was committed by somebody else.
-        events.publish(workflow, &[event(3)]);
+        events.publish("default", workflow, &[event(3)]);
         assert!(watch.at_hand(1).is_empty());
         assert_eq!(sequences(&watch.at_hand(2)), [3]);
     }
@@ -201,7 +190,7 @@ mod tests {
         let workflow = WorkflowId::new();
         let watch = events.watch(workflow);
         for sequence in 1..=1000 {
-            events.publish(workflow, &[event(sequence)]);
+            events.publish("default", workflow, &[event(sequence)]);
         }
         assert_eq!(watch.at_hand(0).len(), 0);
         assert_eq!(watch.at_hand(1000 - 256).len(), 256);

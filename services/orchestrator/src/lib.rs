@@ -7,6 +7,7 @@ pub mod config;
 pub mod engine;
 pub mod events;
 pub mod grpc;
+pub mod hints;
 pub mod logs;
 pub mod plan;
 pub mod serve;

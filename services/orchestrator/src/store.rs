@@ -4,15 +4,20 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 
+pub mod agents;
 pub mod artifacts;
 pub mod clarifications;
 mod columns;
 pub mod commit;
 pub mod decisions;
 pub mod events;
+pub mod hints;
 mod migrate;
 pub mod pipelines;
 pub mod replicas;
@@ -52,6 +57,9 @@ pub enum StoreError {
     /// The process is stopping.
     #[error("the process is stopping")]
     Stopping,
+    /// The server ended a connection.
+    #[error("the database closed the connection")]
+    Closed,
     /// A row cannot be read: it was written by another version, or by hand.
     #[error("row of {table}: {problem}")]
     Row {
@@ -67,7 +75,7 @@ impl StoreError {
     /// as a deadlock's victim.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Pool(_) | Self::Commit(_) => true,
+            Self::Pool(_) | Self::Commit(_) | Self::Closed => true,
             Self::Statement(error) => {
                 error.is_closed()
                     || error.code().is_none_or(|code| {
@@ -97,7 +105,11 @@ impl StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: Pool,
+    config: Config,
 }
+
+/// What a server says unasked on a connection, and what keeps that connection going.
+type Messages = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
 
 impl Store {
     /// A pool of at most so many connections. Nothing is connected yet.
@@ -115,8 +127,8 @@ impl Store {
             recycling_method: RecyclingMethod::Fast,
         };
         let manager = match transport::tls(&config) {
-            None => Manager::from_config(config, NoTls, recycling),
-            Some(tls) => Manager::from_config(config, tls, recycling),
+            None => Manager::from_config(config.clone(), NoTls, recycling),
+            Some(tls) => Manager::from_config(config.clone(), tls, recycling),
         };
         let pool = Pool::builder(manager)
             .max_size(connections)
@@ -127,12 +139,28 @@ impl Store {
             })
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Self { pool })
+        Ok(Self { pool, config })
     }
 
     /// A connection.
     pub async fn client(&self) -> Result<Object, StoreError> {
         Ok(self.pool.get().await?)
+    }
+
+    // A connection outside of the pool, which lives while its messages are read.
+    async fn connect(&self, name: &str) -> Result<(Client, Messages), StoreError> {
+        let mut config = self.config.clone();
+        config.application_name(name);
+        Ok(match transport::tls(&config) {
+            None => {
+                let (client, connection) = config.connect(NoTls).await?;
+                (client, messages(connection))
+            }
+            Some(tls) => {
+                let (client, connection) = config.connect(tls).await?;
+                (client, messages(connection))
+            }
+        })
     }
 
     /// Brings the schema up to date, one process at a time.
@@ -150,6 +178,14 @@ impl Store {
     pub fn pool_status(&self) -> deadpool_postgres::Status {
         self.pool.status()
     }
+}
+
+fn messages<S, T>(mut connection: Connection<S, T>) -> Messages
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    futures::stream::poll_fn(move |context| connection.poll_message(context)).boxed()
 }
 
 fn cause(error: &dyn std::error::Error) -> String {

@@ -40,6 +40,9 @@ pub trait Arbiter: Clone + Send + Sync + 'static {
         instance_id: InstanceId,
         running: Vec<RunningTask>,
     ) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Whether somebody asked for it to get no new work, through whichever replica.
+    fn is_drained(&self, instance_id: InstanceId) -> impl Future<Output = bool> + Send;
 }
 
 /// What a session needs.
@@ -127,6 +130,10 @@ impl<A: Arbiter> Sessions<A> {
         let _ = answers.try_send(Ok(ConnectResponse {
             payload: Some(first),
         }));
+        // Before it can be called back, and so get work.
+        if self.arbiter.is_drained(instance_id).await {
+            self.agents.drain(instance_id);
+        }
         self.tracker.spawn(callback::watch(
             self.agents.clone(),
             instance_id,

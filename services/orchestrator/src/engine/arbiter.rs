@@ -8,8 +8,9 @@ use contracts::id::InstanceId;
 use contracts::orchestrator::RunningTask;
 
 use super::Engine;
+use super::step::LEASE;
 use crate::agents::session::Arbiter;
-use crate::store::tasks;
+use crate::store::{agents, tasks};
 
 impl Arbiter for Engine {
     async fn to_stop(&self, instance_id: InstanceId, running: Vec<RunningTask>) -> Vec<String> {
@@ -41,6 +42,20 @@ impl Arbiter for Engine {
             Err(error) => {
                 tracing::warn!(error = ?error, "running tasks were not compared");
                 Vec::new()
+            }
+        }
+    }
+    async fn is_drained(&self, instance_id: InstanceId) -> bool {
+        let known = async {
+            let client = self.store().client().await?;
+            agents::list(&client, Some(instance_id), LEASE).await
+        };
+        match known.await {
+            Ok(known) => known.iter().any(|agent| agent.draining),
+            // It is told again when its row is written.
+            Err(error) => {
+                tracing::warn!(error = ?error, "nobody knows whether the agent is drained");
+                false
             }
         }
     }

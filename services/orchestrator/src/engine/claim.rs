@@ -1,17 +1,14 @@
 //! Gives waiting tasks to free slots, one agent type at a time: whenever something waits, whenever
 //! a slot becomes free, and once a second in any case.
 
-use std::time::Duration;
-
 use contracts::task::AgentType;
 
+use super::mesh::about_a_second;
 use super::step::{self, Input};
 use super::{Engine, EngineError};
 use crate::plan::state::TaskState;
 use crate::store::tasks;
 
-// The guarantee behind all hints.
-const POLL: Duration = Duration::from_secs(1);
 // Claimed at once; more only wait for each other.
 const BATCH: usize = 32;
 
@@ -24,7 +21,8 @@ pub(super) async fn run(engine: Engine, agent_type: AgentType) {
             () = engine.shared.shutdown.cancelled() => return,
             () = engine.waiting(agent_type).notified() => {}
             () = agents.freed(agent_type) => {}
-            () = tokio::time::sleep(POLL) => {}
+            // The guarantee behind all hints.
+            () = tokio::time::sleep(about_a_second()) => {}
         }
         loop {
             let (_, free) = agents.slot_counts(agent_type);

@@ -56,6 +56,7 @@ const DELIVER: Retry = Retry {
 /// An attempt that is driven here.
 #[derive(Debug)]
 pub(super) struct Handle {
+    pub(super) namespace: String,
     pub(super) epoch: i64,
     pub(super) stop: CancellationToken,
 }
@@ -116,7 +117,13 @@ pub(super) fn start(
         accepted: begin == Begin::Reattach,
     };
     let key = (workflow.id(), stage.to_owned());
-    engine.drives().insert(key, Handle { epoch, stop });
+    let namespace = drive.namespace.clone();
+    let handle = Handle {
+        namespace,
+        epoch,
+        stop,
+    };
+    engine.drives().insert(key, handle);
     engine
         .shared
         .tracker

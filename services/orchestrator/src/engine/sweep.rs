@@ -10,14 +10,15 @@ use contracts::id::InstanceId;
 
 use super::drive::{self, Begin};
 use super::live::DecisionFacts;
+use super::mesh::about_a_second;
 use super::step::{self, Input, LEASE};
 use super::{Engine, EngineError};
+use crate::agents::REMEMBERED;
 use crate::plan::event::{Event, Resolution};
 use crate::plan::state::TaskState;
 use crate::store::tasks::OrphanedTask;
-use crate::store::{clarifications, decisions, replicas, requests, tasks, workflows};
+use crate::store::{agents, clarifications, decisions, replicas, requests, tasks, workflows};
 
-const EVERY: Duration = Duration::from_secs(1);
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 const FORGET_EVERY: Duration = Duration::from_mins(10);
 const REQUESTS_KEPT: Duration = Duration::from_hours(24);
@@ -49,7 +50,8 @@ pub(super) async fn run(engine: Engine) {
         tokio::select! {
             biased;
             () = engine.shared.shutdown.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
+            () = engine.shared.look_now.notified() => {}
+            () = tokio::time::sleep(about_a_second()) => {}
         }
     }
 }
@@ -58,8 +60,9 @@ async fn renew(engine: &Engine) -> Result<(), EngineError> {
     let shared = &engine.shared;
     let client = shared.store.client().await?;
     tasks::renew(&client, &shared.replica_id, LEASE).await?;
-    let (now, _others) = replicas::renew(&client, &shared.replica_id, LEASE).await?;
+    let (now, others) = replicas::renew(&client, &shared.replica_id, LEASE).await?;
     shared.clock.set(now);
+    shared.hints.others(others);
     // Leases of ours that nobody drives: a commit whose answer was lost.
     let owned = tasks::owned(&client, Some(&shared.replica_id)).await?;
     drop(client);
@@ -97,10 +100,13 @@ async fn sweep(engine: &Engine) -> Result<(), EngineError> {
     let overdue = workflows::overdue(&client, now, BATCH).await?;
     let undecided = decisions::expired(&client, now, BATCH).await?;
     let unanswered = clarifications::expired(&client, now, BATCH).await?;
-    let watched = shared.events.watched();
-    if !watched.is_empty() {
-        for (workflow_id, sequence) in workflows::last_sequences(&client, &watched).await? {
-            shared.events.hint(workflow_id, sequence);
+    let mut followed = shared.events.watched();
+    if !shared.hints.is_alone() {
+        followed.extend(engine.drives().keys().map(|(workflow_id, _)| *workflow_id));
+    }
+    if !followed.is_empty() {
+        for (workflow_id, sequence) in workflows::last_sequences(&client, &followed).await? {
+            engine.moved(workflow_id, sequence);
         }
     }
     drop(client);
@@ -184,7 +190,9 @@ fn by_time(event: Event) -> Input {
 async fn forget(engine: &Engine) -> Result<(), EngineError> {
     let client = engine.store().client().await?;
     requests::forget(&client, engine.clock().now() - REQUESTS_KEPT).await?;
-    Ok(())
+    agents::forget(&client, REMEMBERED).await?;
+    drop(client);
+    engine.forget_ended().await
 }
 
 async fn take_over(engine: &Engine, task: OrphanedTask) {

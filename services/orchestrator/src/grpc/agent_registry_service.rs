@@ -30,11 +30,12 @@ impl AgentRegistryService {
         Self { sessions }
     }
 
-    fn one(&self, instance_id: &str) -> Result<(InstanceId, Agent), Error> {
+    async fn one(&self, instance_id: &str) -> Result<(InstanceId, Agent), Error> {
         let mut fields = Fields::new();
         let id: Option<InstanceId> = fields.id("instance_id", instance_id);
         let id = fields.finish(id)?.ok_or_else(Error::internal)?;
-        let agent = self.sessions.agents.get(id).ok_or_else(|| {
+        let agent = self.sessions.arbiter.list_agents(Some(id)).await?.pop();
+        let agent = agent.ok_or_else(|| {
             Error::new(
                 ErrorReason::AgentNotFound,
                 format!("there is no agent {id}"),
@@ -43,13 +44,13 @@ impl AgentRegistryService {
         Ok((id, agent))
     }
 
-    fn list(&self, request: &ListAgentsRequest) -> Result<ListAgentsResponse, Error> {
+    async fn list(&self, request: &ListAgentsRequest) -> Result<ListAgentsResponse, Error> {
         let mut fields = Fields::new();
         let size = fields.page_size(request.page_size);
         let kind = fields.known_enum::<AgentType>("agent_type", request.agent_type);
         let size = usize::try_from(fields.finish(size)?).unwrap_or(usize::MAX);
         let after = read_page_token(&request.page_token)?;
-        let mut agents = self.sessions.agents.list();
+        let mut agents = self.sessions.arbiter.list_agents(None).await?;
         agents.retain(|agent| kind == AgentType::Unspecified || agent.agent_type() == kind);
         let total_count = i64::try_from(agents.len()).unwrap_or(i64::MAX);
         let mut rest = agents
@@ -93,14 +94,14 @@ impl Service for AgentRegistryService {
         &self,
         request: Request<ListAgentsRequest>,
     ) -> Result<Response<ListAgentsResponse>, Status> {
-        Ok(Response::new(self.list(request.get_ref())?))
+        Ok(Response::new(self.list(request.get_ref()).await?))
     }
 
     async fn get_agent(
         &self,
         request: Request<GetAgentRequest>,
     ) -> Result<Response<GetAgentResponse>, Status> {
-        let (_, agent) = self.one(&request.get_ref().instance_id)?;
+        let (_, agent) = self.one(&request.get_ref().instance_id).await?;
         Ok(Response::new(GetAgentResponse { agent: Some(agent) }))
     }
 
@@ -108,11 +109,11 @@ impl Service for AgentRegistryService {
         &self,
         request: Request<DrainAgentRequest>,
     ) -> Result<Response<DrainAgentResponse>, Status> {
-        let (id, _) = self.one(&request.get_ref().instance_id)?;
+        let (id, _) = self.one(&request.get_ref().instance_id).await?;
+        let engine = &self.sessions.arbiter;
         // Draining twice is draining once: a repeated request needs no record.
-        self.sessions.agents.drain(id);
-        Ok(Response::new(DrainAgentResponse {
-            agent: self.sessions.agents.get(id),
-        }))
+        engine.drain_agent(id).await.map_err(Error::from)?;
+        let (_, agent) = self.one(&request.get_ref().instance_id).await?;
+        Ok(Response::new(DrainAgentResponse { agent: Some(agent) }))
     }
 }

@@ -11,7 +11,7 @@ use contracts::error_reason::ErrorReason;
 use contracts::id::WorkflowId;
 use contracts::orchestrator::workflow_service_server::WorkflowService as Service;
 use contracts::orchestrator::{
-    self as wire, AgentTypeStatistics, CancelWorkflowRequest, CancelWorkflowResponse,
+    self as wire, AgentState, AgentTypeStatistics, CancelWorkflowRequest, CancelWorkflowResponse,
     CreateWorkflowRequest, CreateWorkflowResponse, GetStatisticsRequest, GetStatisticsResponse,
     GetWorkflowRequest, GetWorkflowResponse, ListWorkflowEventsRequest, ListWorkflowEventsResponse,
     ListWorkflowsRequest, ListWorkflowsResponse, PauseWorkflowRequest, PauseWorkflowResponse,
@@ -232,17 +232,31 @@ impl WorkflowService {
             Ok((states, tasks::count_by_type(&client).await?))
         };
         let (states, types) = found.await.map_err(store_error)?;
+        let agents = self.engine.list_agents(None).await?;
         let agent_types = AGENT_TYPES.into_iter().map(|agent_type| {
             let counted = types
                 .iter()
                 .find(|count| count.agent_type == agent_type as i16);
-            let (slots, free) = self.engine.agents().slot_counts(agent_type);
+            let of_type = agents
+                .iter()
+                .filter(|agent| agent.agent_type() == agent_type);
+            let (slots, free) = of_type.fold((0, 0), |(all, free), agent| match agent.state() {
+                AgentState::Ready => (
+                    all + i64::from(agent.slot_count),
+                    free + i64::from(agent.free_slot_count),
+                ),
+                AgentState::Connecting
+                | AgentState::Unreachable
+                | AgentState::Suspect
+                | AgentState::Draining => (all + i64::from(agent.slot_count), free),
+                AgentState::Unspecified | AgentState::Lost | AgentState::Gone => (all, free),
+            });
             AgentTypeStatistics {
                 agent_type: agent_type.into(),
                 waiting_count: counted.map_or(0, |count| count.waiting),
                 running_count: counted.map_or(0, |count| count.leased),
-                slot_count: i64::try_from(slots).unwrap_or(i64::MAX),
-                free_slot_count: i64::try_from(free).unwrap_or(i64::MAX),
+                slot_count: slots,
+                free_slot_count: free,
                 oldest_wait: counted.and_then(|count| count.oldest).map(|oldest| {
                     wire_time::wire_duration(now.duration_since(oldest).unwrap_or_default())
                 }),
@@ -377,7 +391,7 @@ impl Service for WorkflowService {
         let wanted = request.into_inner().filter.unwrap_or_default();
         filter(&mut fields, wanted.clone());
         fields.finish(())?;
-        let all = self.engine.events().watch_all();
+        let all = self.engine.events().all().watch().await;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let following = follow_all(self.engine.clone(), wanted, all, sender.clone());
         self.run(following, sender);

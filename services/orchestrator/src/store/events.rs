@@ -70,3 +70,49 @@ pub async fn count(
         .await?
         .try_get(0)?)
 }
+
+/// Events of one workflow among many: whose, and its namespace.
+#[derive(Debug)]
+pub struct FollowedEvents {
+    /// Namespace.
+    pub namespace: String,
+    /// Workflow.
+    pub workflow_id: WorkflowId,
+    /// Events, in order.
+    pub events: Vec<Vec<u8>>,
+}
+
+/// Events of many workflows: of each those after a sequence, at most so many; for those without a
+/// sequence, the ones since a time.
+pub async fn of_many_after(
+    client: &impl GenericClient,
+    workflows: &[(WorkflowId, Option<i64>)],
+    since: SystemTime,
+    limit: i64,
+) -> Result<Vec<FollowedEvents>, StoreError> {
+    let ids: Vec<_> = workflows.iter().map(|(id, _)| id.0).collect();
+    let after: Vec<_> = workflows.iter().map(|(_, after)| *after).collect();
+    let statement = client
+        .prepare_cached(
+            "SELECT w.namespace, w.workflow_id, ARRAY(
+                 SELECT e.event FROM events e
+                 WHERE e.workflow_id = wanted.id AND e.sequence > coalesce(wanted.after, 0)
+                   AND (wanted.after IS NOT NULL OR e.time >= $3)
+                 ORDER BY e.sequence LIMIT $4)
+             FROM unnest($1::uuid[], $2::int8[]) AS wanted(id, after)
+             JOIN workflows w ON w.workflow_id = wanted.id",
+        )
+        .await?;
+    let rows = client
+        .query(&statement, &[&ids, &after, &since, &limit])
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(FollowedEvents {
+                namespace: row.try_get(0)?,
+                workflow_id: WorkflowId(row.try_get(1)?),
+                events: row.try_get(2)?,
+            })
+        })
+        .collect()
+}

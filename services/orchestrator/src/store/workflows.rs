@@ -229,6 +229,39 @@ pub async fn last_sequences(
         .collect()
 }
 
+/// Newest sequences of all workflows that have not ended, or ended since a time.
+pub async fn moving(
+    client: &impl GenericClient,
+    since: SystemTime,
+) -> Result<Vec<(WorkflowId, i64)>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT workflow_id, last_sequence FROM workflows WHERE end_time IS NULL
+             UNION ALL
+             SELECT workflow_id, last_sequence FROM workflows WHERE end_time >= $1",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&since]).await?;
+    rows.iter()
+        .map(|row| Ok((WorkflowId(row.try_get(0)?), row.try_get(1)?)))
+        .collect()
+}
+
+/// Version of a workflow's row, if it is there.
+pub async fn version(
+    client: &impl GenericClient,
+    namespace: &str,
+    workflow_id: WorkflowId,
+) -> Result<Option<i64>, StoreError> {
+    let statement = client
+        .prepare_cached("SELECT version FROM workflows WHERE workflow_id = $1 AND namespace = $2")
+        .await?;
+    let row = client
+        .query_opt(&statement, &[&workflow_id.0, &namespace])
+        .await?;
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
+}
+
 /// Workflows whose time ran out.
 pub async fn overdue(
     client: &impl GenericClient,

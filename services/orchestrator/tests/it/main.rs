@@ -10,4 +10,5 @@
 mod artifacts;
 mod database;
 mod mesh;
+mod replicas;
 mod workflows;

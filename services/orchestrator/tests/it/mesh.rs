@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use contracts::agent::AGENT_TYPES;
 use contracts::client::{self, ClientChannel};
+use contracts::orchestrator::agent_registry_service_client::AgentRegistryServiceClient;
 use contracts::orchestrator::clarification_service_client::ClarificationServiceClient;
 use contracts::orchestrator::decision_service_client::DecisionServiceClient;
 use contracts::orchestrator::workflow_service_client::WorkflowServiceClient;
@@ -101,6 +102,10 @@ impl Replica {
 
     pub fn workflows(&self) -> WorkflowServiceClient<ClientChannel> {
         WorkflowServiceClient::new(self.channel.clone())
+    }
+
+    pub fn agents(&self) -> AgentRegistryServiceClient<ClientChannel> {
+        AgentRegistryServiceClient::new(self.channel.clone())
     }
 
     pub fn decisions(&self) -> DecisionServiceClient<ClientChannel> {
@@ -237,5 +242,23 @@ pub fn kinds(events: &[WorkflowEvent]) -> Vec<String> {
 pub fn assert_gapless(events: &[WorkflowEvent], after: i64) {
     for (index, event) in events.iter().enumerate() {
         assert_eq!(event.sequence, after + 1 + i64::try_from(index).unwrap());
+    }
+}
+
+/// Looks until something is as it should be; what was seen last, when it never is.
+pub async fn eventually<T, Look>(mut look: impl FnMut() -> Look, is_so: impl Fn(&T) -> bool) -> T
+where
+    T: std::fmt::Debug,
+    Look: Future<Output = T>,
+{
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let mut again = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        again.tick().await;
+        let seen = look().await;
+        if is_so(&seen) {
+            return seen;
+        }
+        assert!(tokio::time::Instant::now() < until, "still {seen:?}");
     }
 }

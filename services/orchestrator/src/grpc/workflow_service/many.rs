@@ -1,6 +1,6 @@
 //! Which of many workflows a caller means, and the live events of those.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use tokio::sync::{broadcast, mpsc};
 use tonic::Status;
@@ -8,15 +8,20 @@ use tonic::Status;
 use contracts::error::Error;
 use contracts::error_reason::ErrorReason;
 use contracts::orchestrator::{
-    self as wire, KeepAlive, WatchWorkflowsResponse, WorkflowFilter, WorkflowState, WorkflowType,
+    KeepAlive, WatchWorkflowsResponse, WorkflowFilter, WorkflowState, WorkflowType,
     watch_workflows_response,
 };
 use contracts::parse::Fields;
 use contracts::wire_time;
 
 use crate::engine::Engine;
+use crate::engine::workflow::Submission;
+use crate::events::all::Published;
 use crate::grpc::{NAMESPACE, watch};
 use crate::store::workflows::Filter;
+
+// Workflows that one watch remembers its answer for.
+const KNOWN: usize = 10_000;
 
 /// Checks a filter.
 pub(super) fn filter(fields: &mut Fields, filter: WorkflowFilter) -> Filter {
@@ -64,19 +69,20 @@ fn numbers(values: &[i32]) -> Vec<i16> {
 pub(super) async fn follow_all(
     engine: Engine,
     wanted: WorkflowFilter,
-    mut all: broadcast::Receiver<Arc<wire::WorkflowEvent>>,
+    mut all: broadcast::Receiver<Published>,
     sender: mpsc::Sender<Result<WatchWorkflowsResponse, Status>>,
 ) {
+    let mut wanted = Wanted::new(engine, wanted);
     loop {
         let payload = tokio::select! {
             biased;
             () = sender.closed() => return,
-            event = all.recv() => match event {
-                Ok(event) => {
-                    if !matches(&engine, &wanted, &event).await {
+            published = all.recv() => match published {
+                Ok(published) => {
+                    if !wanted.matches(&published).await {
                         continue;
                     }
-                    watch_workflows_response::Payload::Event((*event).clone())
+                    watch_workflows_response::Payload::Event((*published.event).clone())
                 }
                 Err(broadcast::error::RecvError::Lagged(count)) => {
                     let error = Error::new(
@@ -105,29 +111,68 @@ pub(super) async fn follow_all(
     }
 }
 
-async fn matches(engine: &Engine, wanted: &WorkflowFilter, event: &wire::WorkflowEvent) -> bool {
-    if *wanted == WorkflowFilter::default() {
-        return true;
+// A filter, and what it said of workflows: all of it but the state never changes.
+struct Wanted {
+    engine: Engine,
+    filter: WorkflowFilter,
+    takes_all: bool,
+    known: HashMap<String, bool>,
+}
+
+impl Wanted {
+    fn new(engine: Engine, filter: WorkflowFilter) -> Self {
+        let takes_all = WorkflowFilter {
+            states: Vec::new(),
+            ..filter.clone()
+        } == WorkflowFilter::default();
+        Self {
+            engine,
+            filter,
+            takes_all,
+            known: HashMap::new(),
+        }
     }
-    let Ok(id) = event.workflow_id.parse() else {
-        return false;
-    };
-    let Ok(workflow) = engine.get(NAMESPACE, id).await else {
-        return false;
-    };
-    let request = &workflow.submission.request;
-    let created = wire_time::timestamp(workflow.submission.create_time);
-    let within = |from: Option<prost_types::Timestamp>, to: Option<prost_types::Timestamp>| {
+
+    async fn matches(&mut self, published: &Published) -> bool {
+        let event = &published.event;
+        if &*published.namespace != NAMESPACE
+            || !(self.filter.states.is_empty() || self.filter.states.contains(&event.state))
+        {
+            return false;
+        }
+        if self.takes_all {
+            return true;
+        }
+        if let Some(known) = self.known.get(&event.workflow_id) {
+            return *known;
+        }
+        let Ok(id) = event.workflow_id.parse() else {
+            return false;
+        };
+        let Ok(workflow) = self.engine.get(NAMESPACE, id).await else {
+            return false;
+        };
+        let fits = self.fits(&workflow.submission);
+        if self.known.len() >= KNOWN {
+            self.known.clear();
+        }
+        self.known.insert(event.workflow_id.clone(), fits);
+        fits
+    }
+
+    fn fits(&self, submission: &Submission) -> bool {
+        let (filter, request) = (&self.filter, &submission.request);
+        let created = wire_time::timestamp(submission.create_time);
         let key = |time: &prost_types::Timestamp| (time.seconds, time.nanos);
-        from.is_none_or(|from| key(&created) >= key(&from))
-            && to.is_none_or(|to| key(&created) < key(&to))
-    };
-    (wanted.states.is_empty() || wanted.states.contains(&event.state))
-        && (wanted.types.is_empty() || wanted.types.contains(&request.r#type))
-        && (wanted.name.is_empty() || wanted.name == request.name)
-        && wanted
-            .labels
-            .iter()
-            .all(|(name, value)| request.labels.get(name) == Some(value))
-        && within(wanted.create_time_from, wanted.create_time_to)
+        let from = |from: prost_types::Timestamp| key(&created) >= key(&from);
+        let to = |to: prost_types::Timestamp| key(&created) < key(&to);
+        (filter.types.is_empty() || filter.types.contains(&request.r#type))
+            && (filter.name.is_empty() || filter.name == request.name)
+            && filter
+                .labels
+                .iter()
+                .all(|(name, value)| request.labels.get(name) == Some(value))
+            && filter.create_time_from.is_none_or(from)
+            && filter.create_time_to.is_none_or(to)
+    }
 }
