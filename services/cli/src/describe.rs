@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use contracts::orchestrator::workflow_event::Payload;
 use contracts::orchestrator::{
-    Stage, StageFinished, StageProgressed, WorkflowEvent, WorkflowState,
+    Stage, StageFinished, StageProgressed, StageQueued, WorkflowEvent, WorkflowState,
 };
 use contracts::task::{Finding, Verdict};
 
@@ -13,6 +13,18 @@ use crate::words;
 
 /// Longest foreign sentence on one line.
 const SENTENCE: usize = 240;
+
+fn queued_words(queued: &StageQueued) -> String {
+    let attempt = match queued.attempt {
+        ..=1 => String::new(),
+        attempt => format!(" for attempt {attempt}"),
+    };
+    let key = match clean(&queued.concurrency_key) {
+        key if key.is_empty() => String::new(),
+        key => format!(", one at a time for {key}"),
+    };
+    format!("queued{attempt}{key}")
+}
 
 /// An event in one sentence. `None`: it says nothing that a person wants to read on its own.
 pub fn event(event: &WorkflowEvent, painter: Painter) -> Option<String> {
@@ -27,10 +39,7 @@ pub fn event(event: &WorkflowEvent, painter: Painter) -> Option<String> {
                 stages.join(" → ")
             )
         }
-        Payload::StageQueued(queued) if queued.attempt > 1 => {
-            format!("queued for attempt {}", queued.attempt)
-        }
-        Payload::StageQueued(_) => "queued".to_owned(),
+        Payload::StageQueued(queued) => queued_words(queued),
         Payload::StageStarted(started) if started.attempt > 1 => {
             format!("started, attempt {}", started.attempt)
         }

@@ -27,6 +27,7 @@ pub mod claim;
 mod committer;
 mod context;
 mod drive;
+mod keys;
 pub mod live;
 mod mesh;
 mod record;
@@ -66,6 +67,15 @@ pub enum EngineError {
     /// The request was made before.
     #[error("the request was made before")]
     Repeated,
+}
+
+// What became of a step.
+enum Outcome {
+    Committed(Box<Workflow>),
+    // The race was lost, and what was held is gone.
+    Lost,
+    // A task that it leases has to wait for its concurrency key.
+    Blocked,
 }
 
 /// A cheap handle on the engine.
@@ -220,9 +230,11 @@ impl Engine {
         id: WorkflowId,
         decide: impl Fn(&Workflow) -> Result<Input, E>,
     ) -> Result<Workflow, E> {
-        self.advance(namespace, id, |engine, workflow| {
+        self.advance(namespace, id, |engine, workflow, keyed_at_once| {
             let input = decide(workflow)?;
-            let stepped = engine.with_setting(|setting| step::step(workflow, input, setting));
+            let stepped = engine.with_setting(keyed_at_once, |setting| {
+                step::step(workflow, input, setting)
+            });
             stepped.map_err(|source| {
                 EngineError::Rejected {
                     workflow_id: id,
@@ -238,62 +250,67 @@ impl Engine {
         &self,
         namespace: &str,
         id: WorkflowId,
-        make: impl Fn(&Self, &Workflow) -> Result<Stepped, E>,
+        make: impl Fn(&Self, &Workflow, bool) -> Result<Stepped, E>,
     ) -> Result<Workflow, E> {
         let cell = self.cell(id);
         let mut held = cell.lock().await;
+        let mut keyed_at_once = true;
         for _ in 0..RACES {
             let workflow = self.load(namespace, id, &mut held).await?;
-            let stepped = make(self, workflow)?;
+            let stepped = make(self, workflow, keyed_at_once)?;
             let requested = stepped.transition.request.is_some();
             match self
                 .commit(stepped, &mut held)
                 .await
                 .map_err(EngineError::from)?
             {
-                Some(workflow) => return Ok(workflow),
-                None if requested => {
+                Outcome::Committed(workflow) => return Ok(*workflow),
+                Outcome::Blocked => keyed_at_once = false,
+                Outcome::Lost if requested => {
                     // Either the workflow moved on, or the request was made before.
                     return Err(EngineError::Repeated.into());
                 }
-                None => {}
+                Outcome::Lost => {}
             }
         }
         Err(EngineError::Races(id).into())
     }
 
-    // `None`: the race was lost, and what was held is gone.
     async fn commit(
         &self,
         stepped: Stepped,
         held: &mut Option<Workflow>,
-    ) -> Result<Option<Workflow>, StoreError> {
+    ) -> Result<Outcome, StoreError> {
         let Stepped {
             workflow,
             transition,
             events,
             effects,
         } = stepped;
-        match self.shared.committer.commit(transition).await {
-            Committed::Done => {}
+        let freed = match self.shared.committer.commit(transition).await {
+            Committed::Done { freed } => freed,
+            // Nothing happened: what is held is still so.
+            Committed::Blocked => return Ok(Outcome::Blocked),
             Committed::Lost => {
                 *held = None;
-                return Ok(None);
+                return Ok(Outcome::Lost);
             }
             Committed::Failed(error) => {
                 *held = None;
                 return Err(error);
             }
-        }
+        };
         let id = workflow.id();
         *held = Some(workflow.clone());
         let namespace = &workflow.submission.namespace;
         self.shared.events.publish(namespace, id, &events);
         self.shared.hints.changed(id, workflow.last_sequence);
         for effect in effects {
-            self.carry_out(&workflow, effect);
+            if freed || !matches!(effect, Effect::Freed { .. }) {
+                self.carry_out(&workflow, effect);
+            }
         }
-        Ok(Some(workflow))
+        Ok(Outcome::Committed(Box::new(workflow)))
     }
 
     fn carry_out(&self, workflow: &Workflow, effect: Effect) {
@@ -316,6 +333,9 @@ impl Engine {
                 Some(drive) if drive.epoch == epoch => drive.stop.cancel(),
                 Some(_) | None => self.shared.hints.stop(workflow.id()),
             },
+            Effect::Freed { concurrency_key } => {
+                self.freed(&workflow.submission.namespace, concurrency_key);
+            }
             Effect::Waits { agent_type, at } => self.wake_at(agent_type, at),
             Effect::Ended => {
                 self.forget(workflow.id());
@@ -358,7 +378,7 @@ impl Engine {
         &self.shared.waiting[index]
     }
 
-    fn with_setting<T>(&self, make: impl FnOnce(&Setting<'_>) -> T) -> T {
+    fn with_setting<T>(&self, keyed_at_once: bool, make: impl FnOnce(&Setting<'_>) -> T) -> T {
         let draining = self.shared.shutdown.is_cancelled();
         let agents = &self.shared.agents;
         let slots = |agent_type| {
@@ -372,6 +392,7 @@ impl Engine {
             now: self.shared.clock.now(),
             replica_id: &self.shared.replica_id,
             slots: &slots,
+            keyed_at_once,
         })
     }
 

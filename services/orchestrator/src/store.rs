@@ -71,6 +71,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether another replica leased a task with the same concurrency key at the same moment.
+    pub fn is_held_key(&self) -> bool {
+        let Self::Statement(error) = self else {
+            return false;
+        };
+        error
+            .as_db_error()
+            .is_some_and(|error| error.constraint() == Some("tasks_by_held_key"))
+    }
+
     /// Whether the same statement may succeed later: the database is away, overloaded, or chose us
     /// as a deadlock's victim.
     pub fn is_transient(&self) -> bool {

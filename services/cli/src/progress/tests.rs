@@ -141,7 +141,7 @@ fn a_new_attempt_forgets_the_old_verdict() {
 fn a_stage_that_runs_is_not_queued_again_by_the_same_commit() {
     let queued = Payload::StageQueued(StageQueued {
         attempt: 1,
-        ready_time: None,
+        ..StageQueued::default()
     });
     let mut progress = Progress::default();
     progress.apply(&event(1, "", created()));

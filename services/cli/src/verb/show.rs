@@ -140,6 +140,9 @@ fn show_stage(stage: &Stage, output: &Output) -> Result<Exit, Error> {
         clean(&stage.name),
         describe::stage_word(stage)
     ))?;
+    if !stage.waits_for.is_empty() {
+        output.line(format!("  waits for {}", clean(&stage.waits_for)))?;
+    }
     if !stage.summary.is_empty() {
         output.line(format!("  {}", clean(&stage.summary)))?;
     }

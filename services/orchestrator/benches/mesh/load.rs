@@ -1,5 +1,6 @@
 //! Load on an orchestrator: workflows made and watched to their end.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::JoinSet;
@@ -37,9 +38,12 @@ pub fn percentile(times: &mut [Duration], percent: usize) -> Duration {
 
 /// A workflow of five stages.
 pub fn request() -> CreateWorkflowRequest {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     CreateWorkflowRequest {
         r#type: WorkflowType::App.into(),
-        name: "bench".into(),
+        // Apps of one name would be deployed one after the other.
+        name: format!("bench-{number}"),
         ..CreateWorkflowRequest::default()
     }
 }

@@ -5,7 +5,7 @@ use contracts::task::AgentType;
 
 use super::mesh::about_a_second;
 use super::step::{self, Input};
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Outcome};
 use crate::plan::state::TaskState;
 use crate::store::tasks;
 
@@ -41,13 +41,21 @@ pub(super) async fn run(engine: Engine, agent_type: AgentType) {
     }
 }
 
-// How many were claimed.
+// How many were claimed, or set aside.
 async fn claim(engine: &Engine, agent_type: AgentType, limit: usize) -> Result<usize, EngineError> {
     let now = engine.shared.clock.now();
     let limit = i64::try_from(limit).unwrap_or(1);
-    let waiting = {
+    let (waiting, blocked) = {
         let client = engine.store().client().await?;
-        tasks::waiting(&client, agent_type as i16, now, limit).await?
+        let waiting = tasks::waiting(&client, agent_type as i16, now, limit).await?;
+        let (blocked, waiting): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|task| task.blocked);
+        let blocked: Vec<_> = blocked.into_iter().map(|task| task.task_id).collect();
+        if !blocked.is_empty() {
+            // Whoever gives the key up wakes the next.
+            tasks::park(&client, &blocked).await?;
+        }
+        (waiting, blocked.len())
     };
     let claims = waiting.into_iter().map(|task| async move {
         let Some(reservation) = engine.agents().reserve(agent_type) else { return 0 };
@@ -59,7 +67,8 @@ async fn claim(engine: &Engine, agent_type: AgentType, limit: usize) -> Result<u
             }
         }
     });
-    Ok(futures::future::join_all(claims).await.into_iter().sum())
+    let claimed: usize = futures::future::join_all(claims).await.into_iter().sum();
+    Ok(claimed + blocked)
 }
 
 impl Engine {
@@ -84,10 +93,14 @@ impl Engine {
             *held = None;
             return Ok(false);
         }
-        let stepped =
-            self.with_setting(|setting| step::lease(workflow, stage, reservation, setting));
+        let stepped = self.with_setting(true, |setting| {
+            step::lease(workflow, stage, reservation, setting)
+        });
         match stepped {
-            Ok(stepped) => Ok(self.commit(stepped, &mut held).await?.is_some()),
+            Ok(stepped) => {
+                let outcome = self.commit(stepped, &mut held).await?;
+                Ok(matches!(outcome, Outcome::Committed(_)))
+            }
             Err(source) => Err(EngineError::Rejected {
                 workflow_id: id,
                 source,

@@ -1,12 +1,9 @@
 //! Group commit: whatever is asked while one commit is under way rides the next one together.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-
-use contracts::id::WorkflowId;
 
 use crate::store::commit::{self, Transition};
 use crate::store::{Store, StoreError};
@@ -23,7 +20,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub enum Committed {
     /// It is durable.
-    Done,
+    Done {
+        /// Tasks wait for a concurrency key that it gave up.
+        freed: bool,
+    },
+    /// A task that it leases has to wait for its concurrency key.
+    Blocked,
     /// Somebody changed the workflow first, or made the request before: read again.
     Lost,
     /// The database did not answer: it may or may not be durable.
@@ -102,12 +104,12 @@ async fn commit_common(store: &Store, mut asked: Vec<Asked>) {
     match together(store, &transitions).await {
         Ok(done) => {
             for asked in asked {
-                let won = done.contains(&asked.transition.workflow.workflow_id);
-                let _ = asked.answer.send(if won {
-                    Committed::Done
-                } else {
-                    Committed::Lost
-                });
+                let _ = asked.answer.send(of(&done, &asked.transition));
+            }
+        }
+        Err(error) if asked.len() == 1 && error.is_held_key() => {
+            for asked in asked {
+                let _ = asked.answer.send(Committed::Blocked);
             }
         }
         Err(error) if asked.len() == 1 || error.is_transient() => {
@@ -124,8 +126,8 @@ async fn commit_common(store: &Store, mut asked: Vec<Asked>) {
             for asked in asked {
                 let alone = together(store, &[&asked.transition]).await;
                 let _ = asked.answer.send(match alone {
-                    Ok(done) if done.is_empty() => Committed::Lost,
-                    Ok(_) => Committed::Done,
+                    Ok(done) => of(&done, &asked.transition),
+                    Err(error) if error.is_held_key() => Committed::Blocked,
                     Err(error) => Committed::Failed(error),
                 });
             }
@@ -133,11 +135,23 @@ async fn commit_common(store: &Store, mut asked: Vec<Asked>) {
     }
 }
 
+fn of(committed: &commit::Committed, transition: &Transition) -> Committed {
+    let id = &transition.workflow.workflow_id;
+    if committed.done.contains(id) {
+        let freed = committed.freed.contains(id);
+        Committed::Done { freed }
+    } else if committed.blocked.contains(id) {
+        Committed::Blocked
+    } else {
+        Committed::Lost
+    }
+}
+
 // Safe to repeat: a commit that did happen makes the next try lose its race.
 async fn together(
     store: &Store,
     transitions: &[&Transition],
-) -> Result<HashSet<WorkflowId>, StoreError> {
+) -> Result<commit::Committed, StoreError> {
     let mut attempt = 1;
     loop {
         let done = match store.client().await {
@@ -162,8 +176,8 @@ async fn commit_rare(store: &Store, transition: &Transition) -> Committed {
             Err(error) => Err(error),
         };
         match done {
-            Ok(true) => return Committed::Done,
-            Ok(false) => return Committed::Lost,
+            Ok(done) => return of(&done, transition),
+            Err(error) if error.is_held_key() => return Committed::Blocked,
             Err(error) if error.is_transient() && attempt < ATTEMPTS => {
                 tokio::time::sleep(PAUSE * attempt).await;
                 attempt += 1;

@@ -107,6 +107,9 @@ pub struct StageFacts {
     pub decisions: Vec<DecisionFacts>,
     /// Whether a result of its last run is stored.
     pub has_result: bool,
+    /// Concurrency key of its task. Empty: none.
+    #[serde(default)]
+    pub concurrency_key: String,
 }
 
 /// A decision that was made.

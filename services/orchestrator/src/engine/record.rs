@@ -42,6 +42,7 @@ pub fn payload(
             Payload::StageQueued(StageQueued {
                 attempt: count(*attempt),
                 ready_time: ready(stage),
+                concurrency_key: concurrency_key(workflow, stage),
             }),
         ),
         Entry::StageStarted {
@@ -248,6 +249,14 @@ fn resolved(workflow: &Workflow, stage: &str, decision_id: DecisionId) -> Decisi
             ResolvedDecision::from,
         )),
     }
+}
+
+fn concurrency_key(workflow: &Workflow, stage: &str) -> String {
+    workflow
+        .stage_number(stage)
+        .map_or_else(String::new, |number| {
+            workflow.live.stages[number].concurrency_key.clone()
+        })
 }
 
 fn task_id(workflow: &Workflow, stage: &str) -> String {

@@ -77,6 +77,11 @@ pub enum Effect {
         /// Epoch.
         epoch: i64,
     },
+    /// A task with a concurrency key is over, or no longer the next.
+    Freed {
+        /// The key.
+        concurrency_key: String,
+    },
     /// A task waits for an agent.
     Waits {
         /// Agent type.
@@ -112,6 +117,8 @@ pub struct Setting<'a> {
     pub replica_id: &'a str,
     /// Slots of agents that are connected here.
     pub slots: &'a Slots<'a>,
+    /// Tasks with a concurrency key are leased at once; else they wait for their turn first.
+    pub keyed_at_once: bool,
 }
 
 /// The first step of a workflow.
@@ -295,7 +302,9 @@ impl<'a> Step<'a> {
         let ready = self.setting.now + delay;
         let undo = *task == TaskKind::Undo;
         let workflow_id = self.next.id();
+        let concurrency_key = self.next.concurrency_key(number);
         let facts = &mut self.next.live.stages[number];
+        facts.concurrency_key = concurrency_key;
         facts.task_id = Some(live::task_id(workflow_id, stage, generation, undo));
         facts.ready = Some(Millis::of(ready));
         facts.start_deadline = Some(Millis::of(ready + patience));
@@ -323,7 +332,11 @@ impl<'a> Step<'a> {
                 continue;
             }
             let due = task.ready <= self.setting.now;
-            match if due {
+            let keyed = self
+                .next
+                .stage_number(&task.stage)
+                .is_some_and(|number| !self.next.live.stages[number].concurrency_key.is_empty());
+            match if due && (!keyed || self.setting.keyed_at_once) {
                 (self.setting.slots)(task.agent_type)
             } else {
                 None

@@ -19,7 +19,7 @@ use contracts::wire_time;
 use super::live::{Live, RepositoryFacts, StageFacts, UsageFacts};
 use super::step::{self, CLARIFICATION_PATIENCE, Input};
 use super::workflow::{Submission, Workflow};
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Outcome};
 use crate::plan::event::Event;
 use crate::plan::pipeline::Pipeline;
 use crate::plan::state::State;
@@ -185,26 +185,33 @@ impl Engine {
         let workflow = self.first(namespace, checked, traceparent);
         let input = self.intake(&workflow, &request_id, content.clone(), actor);
         let id = workflow.id();
-        let stepped = self
-            .with_setting(|setting| step::create(&workflow, input, setting))
-            .map_err(|source| EngineError::Rejected {
-                workflow_id: id,
-                source,
-            })?;
         let cell = self.cell(id);
         let mut held = cell.lock().await;
-        match self
-            .commit(stepped, &mut held)
-            .await
-            .map_err(EngineError::from)?
-        {
-            Some(workflow) => Ok(workflow),
-            // Ids are new: only the request id can have been there first.
-            None => {
-                self.forget(id);
-                self.earlier(namespace, METHOD, &request_id, &content)
-                    .await?
-                    .ok_or_else(Error::internal)
+        let mut keyed_at_once = true;
+        loop {
+            let stepped = self
+                .with_setting(keyed_at_once, |setting| {
+                    step::create(&workflow, input.clone(), setting)
+                })
+                .map_err(|source| EngineError::Rejected {
+                    workflow_id: id,
+                    source,
+                })?;
+            match self
+                .commit(stepped, &mut held)
+                .await
+                .map_err(EngineError::from)?
+            {
+                Outcome::Committed(workflow) => return Ok(*workflow),
+                Outcome::Blocked => keyed_at_once = false,
+                // Ids are new: only the request id can have been there first.
+                Outcome::Lost => {
+                    self.forget(id);
+                    return self
+                        .earlier(namespace, METHOD, &request_id, &content)
+                        .await?
+                        .ok_or_else(Error::internal);
+                }
             }
         }
     }

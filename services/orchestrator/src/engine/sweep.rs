@@ -12,7 +12,7 @@ use super::drive::{self, Begin};
 use super::live::DecisionFacts;
 use super::mesh::about_a_second;
 use super::step::{self, Input, LEASE};
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Outcome};
 use crate::agents::REMEMBERED;
 use crate::plan::event::{Event, Resolution};
 use crate::plan::state::TaskState;
@@ -100,6 +100,7 @@ async fn sweep(engine: &Engine) -> Result<(), EngineError> {
     let overdue = workflows::overdue(&client, now, BATCH).await?;
     let undecided = decisions::expired(&client, now, BATCH).await?;
     let unanswered = clarifications::expired(&client, now, BATCH).await?;
+    let free_keys = tasks::forgotten_keys(&client, BATCH).await?;
     let mut followed = shared.events.watched();
     if !shared.hints.is_alone() {
         followed.extend(engine.drives().keys().map(|(workflow_id, _)| *workflow_id));
@@ -110,6 +111,9 @@ async fn sweep(engine: &Engine) -> Result<(), EngineError> {
         }
     }
     drop(client);
+    for (namespace, concurrency_key) in free_keys {
+        engine.wake_next(&namespace, &concurrency_key).await?;
+    }
     for task in orphaned {
         take_over(engine, task).await;
     }
@@ -228,12 +232,12 @@ async fn adopt(engine: &Engine, task: &OrphanedTask) -> Result<(), EngineError> 
         return engine.wait_or_lose(task).await;
     };
     let (stepped, epoch) = engine
-        .with_setting(|setting| step::adopt(workflow, &task.stage, setting))
+        .with_setting(true, |setting| step::adopt(workflow, &task.stage, setting))
         .map_err(|source| EngineError::Rejected {
             workflow_id: task.workflow_id,
             source,
         })?;
-    if let Some(workflow) = engine.commit(stepped, &mut held).await? {
+    if let Outcome::Committed(workflow) = engine.commit(stepped, &mut held).await? {
         tracing::info!(agentic.workflow.id = %task.workflow_id, stage = task.stage, epoch, "attempt adopted");
         drive::start(
             engine,

@@ -150,6 +150,22 @@ impl Workflow {
         text
     }
 
+    /// Concurrency key of a stage's task, as far as is known now. Empty: none.
+    pub fn concurrency_key(&self, number: usize) -> String {
+        let template = &self.submission.pipeline.stages[number].concurrency_key;
+        if template.is_empty() {
+            return String::new();
+        }
+        let (request, repository) = (&self.submission.request, &self.live.repository);
+        let url = repository.url.trim_end_matches('/');
+        let url = if url.is_empty() { &request.name } else { url };
+        template
+            .replace("{repository}", url)
+            .replace("{target_branch}", &repository.target_branch)
+            .replace("{environment}", &request.environment)
+            .replace("{name}", &request.name)
+    }
+
     /// As clients see it. Results only when asked for.
     pub fn to_wire(&self, with_results: bool) -> wire::Workflow {
         let submission = &self.submission;
@@ -228,6 +244,8 @@ impl Workflow {
             agent_instance_id: facts
                 .instance_id
                 .map_or_else(String::new, |id| id.to_string()),
+            concurrency_key: facts.concurrency_key.clone(),
+            waits_for: String::new(),
         }
     }
 

@@ -344,8 +344,11 @@ impl Service for WorkflowService {
     ) -> Result<Response<GetWorkflowResponse>, Status> {
         let id = workflow_id(&request.get_ref().workflow_id)?;
         let workflow = self.engine.get(NAMESPACE, id).await.map_err(Error::from)?;
+        let mut wire = workflow.to_wire(true);
+        let told = self.engine.tell_waits(&workflow, &mut wire).await;
+        told.map_err(Error::from)?;
         Ok(Response::new(GetWorkflowResponse {
-            workflow: Some(workflow.to_wire(true)),
+            workflow: Some(wire),
         }))
     }
 

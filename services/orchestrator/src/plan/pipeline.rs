@@ -107,6 +107,8 @@ pub struct StageDefinition {
     pub repair: Option<Repair>,
     /// The workflow may succeed without it.
     pub optional: bool,
+    /// What the concurrency key is made of. Empty: it has none.
+    pub concurrency_key: String,
     /// All stages that it needs, directly or not.
     pub(super) ancestors: Set,
     /// All stages that need it, directly or not.

@@ -48,6 +48,7 @@ pub(super) struct Columns<'a> {
     task_ready_time: Vec<SystemTime>,
     task_order_time: Vec<SystemTime>,
     task_start_deadline: Vec<SystemTime>,
+    task_concurrency_key: Vec<&'a str>,
     gone_workflow_id: Vec<Uuid>,
     gone_task_id: Vec<Uuid>,
     result_workflow_id: Vec<Uuid>,
@@ -120,6 +121,7 @@ impl<'a> Columns<'a> {
                 c.task_ready_time.push(r.ready_time);
                 c.task_order_time.push(r.order_time);
                 c.task_start_deadline.push(r.start_deadline);
+                c.task_concurrency_key.push(r.concurrency_key.as_str());
             }
             for r in &t.gone_tasks {
                 c.gone_workflow_id.push(w);
@@ -156,7 +158,7 @@ impl<'a> Columns<'a> {
         c
     }
 
-    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 60] {
+    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 61] {
         [
             &self.workflow_id,
             &self.workflow_namespace,
@@ -218,6 +220,7 @@ impl<'a> Columns<'a> {
             &self.request_content,
             &self.request_subject,
             &self.request_create_time,
+            &self.task_concurrency_key,
         ]
     }
 }

@@ -98,6 +98,8 @@ pub struct TaskRow {
     pub order_time: SystemTime,
     /// When waiting is given up.
     pub start_deadline: SystemTime,
+    /// Of the tasks with one key, one is leased at a time. Empty: none.
+    pub concurrency_key: String,
 }
 
 /// An attempt that is over.
@@ -162,12 +164,37 @@ WITH wanted AS (
                          $11::timestamptz[], $12::timestamptz[], $13::int8[], $14::bytea[], $53::bool[])
         AS w(workflow_id, namespace, expected, state, type, name, priority, labels, environment,
              create_time, end_time, deadline, last_sequence, live, requested)
+), new_tasks_wanted AS (
+    SELECT * FROM unnest($24::uuid[], $25::text[], $26::uuid[], $27::text[], $28::int2[],
+                         $29::bool[], $30::int8[], $31::text[], $32::uuid[], $33::text[],
+                         $34::timestamptz[], $35::timestamptz[], $36::timestamptz[],
+                         $37::timestamptz[], $61::text[])
+        AS n(task_id, namespace, workflow_id, stage, agent_type, leased, lease_epoch, owner,
+             instance_id, address, lease_expires, ready_time, order_time, start_deadline,
+             concurrency_key)
+), keyed AS (
+    SELECT *, row_number() OVER (PARTITION BY namespace, concurrency_key
+                                 ORDER BY order_time, task_id) > 1 AS second
+    FROM new_tasks_wanted WHERE leased AND concurrency_key <> ''
+), blocked AS (
+    -- Its key is held, or is the turn of a task that waits for longer.
+    SELECT DISTINCT workflow_id FROM keyed
+    WHERE second
+       OR EXISTS (SELECT 1 FROM tasks t
+                  WHERE t.leased AND t.concurrency_key <> '' AND t.namespace = keyed.namespace
+                    AND t.concurrency_key = keyed.concurrency_key AND t.task_id <> keyed.task_id)
+       OR EXISTS (SELECT 1 FROM tasks t
+                  WHERE NOT t.leased AND t.concurrency_key <> '' AND t.namespace = keyed.namespace
+                    AND t.concurrency_key = keyed.concurrency_key
+                    AND t.agent_type = keyed.agent_type AND t.order_time < keyed.order_time
+                    AND t.ready_time <= now() AND t.task_id <> keyed.task_id)
 ), new_requests AS (
     INSERT INTO requests
     SELECT namespace, request_id, method, content, subject, create_time
     FROM unnest($54::uuid[], $55::text[], $56::text[], $57::text[], $58::bytea[], $59::text[],
                 $60::timestamptz[])
         AS n(workflow_id, namespace, request_id, method, content, subject, create_time)
+    WHERE workflow_id NOT IN (SELECT workflow_id FROM blocked)
     ON CONFLICT DO NOTHING
     RETURNING namespace, request_id
 ), first AS (
@@ -180,7 +207,8 @@ WITH wanted AS (
     SELECT workflow_id, namespace, 1, state, type, name, priority, labels, environment,
            create_time, end_time, deadline, last_sequence, live
     FROM wanted
-    WHERE expected = 0 AND (NOT requested OR workflow_id IN (SELECT workflow_id FROM first))
+    WHERE expected = 0 AND workflow_id NOT IN (SELECT workflow_id FROM blocked)
+      AND (NOT requested OR workflow_id IN (SELECT workflow_id FROM first))
     ON CONFLICT DO NOTHING
     RETURNING workflow_id
 ), changed AS (
@@ -190,6 +218,7 @@ WITH wanted AS (
     FROM wanted
     WHERE workflows.workflow_id = wanted.workflow_id AND workflows.version = wanted.expected
       AND wanted.expected > 0
+      AND wanted.workflow_id NOT IN (SELECT workflow_id FROM blocked)
       AND (NOT wanted.requested OR wanted.workflow_id IN (SELECT workflow_id FROM first))
     RETURNING workflows.workflow_id
 ), done AS (
@@ -205,19 +234,20 @@ WITH wanted AS (
         AS n(workflow_id, sequence, time, stage, event)
     JOIN done USING (workflow_id)
 ), new_tasks AS (
-    INSERT INTO tasks
-    SELECT n.* FROM unnest($24::uuid[], $25::text[], $26::uuid[], $27::text[], $28::int2[],
-                         $29::bool[], $30::int8[], $31::text[], $32::uuid[], $33::text[],
-                         $34::timestamptz[], $35::timestamptz[], $36::timestamptz[],
-                         $37::timestamptz[])
-        AS n(task_id, namespace, workflow_id, stage, agent_type, leased, lease_epoch, owner,
-             instance_id, address, lease_expires, ready_time, order_time, start_deadline)
+    INSERT INTO tasks (task_id, namespace, workflow_id, stage, agent_type, leased, lease_epoch,
+                       owner, instance_id, address, lease_expires, ready_time, order_time,
+                       start_deadline, concurrency_key)
+    SELECT n.task_id, n.namespace, workflow_id, n.stage, n.agent_type, n.leased, n.lease_epoch,
+           n.owner, n.instance_id, n.address, n.lease_expires, n.ready_time, n.order_time,
+           n.start_deadline, n.concurrency_key
+    FROM new_tasks_wanted n
     JOIN done USING (workflow_id)
     ON CONFLICT (task_id) DO UPDATE SET leased = excluded.leased,
         lease_epoch = excluded.lease_epoch, owner = excluded.owner,
         instance_id = excluded.instance_id, address = excluded.address,
         lease_expires = excluded.lease_expires, ready_time = excluded.ready_time,
-        order_time = excluded.order_time, start_deadline = excluded.start_deadline
+        order_time = excluded.order_time, start_deadline = excluded.start_deadline,
+        concurrency_key = excluded.concurrency_key, parked = false
 ), gone_tasks AS (
     DELETE FROM tasks USING unnest($38::uuid[], $39::uuid[]) AS n(workflow_id, task_id), done
     WHERE tasks.task_id = n.task_id AND n.workflow_id = done.workflow_id
@@ -237,32 +267,63 @@ WITH wanted AS (
     JOIN done USING (workflow_id)
     ON CONFLICT DO NOTHING
 )
-SELECT workflow_id FROM done";
+SELECT workflow_id, 0::int2 FROM done
+UNION ALL SELECT workflow_id, 1::int2 FROM blocked
+UNION ALL
+-- What is over, or was the next to run, held up others with its key.
+SELECT workflow_id, 2::int2 FROM (
+    SELECT workflow_id, task_id FROM unnest($38::uuid[], $39::uuid[]) AS n(workflow_id, task_id)
+    UNION ALL SELECT workflow_id, task_id FROM new_tasks_wanted n WHERE NOT n.leased
+) AS over JOIN tasks t USING (workflow_id, task_id)
+WHERE t.concurrency_key <> '' AND EXISTS (
+    SELECT 1 FROM tasks w
+    WHERE NOT w.leased AND w.concurrency_key <> '' AND w.namespace = t.namespace
+      AND w.concurrency_key = t.concurrency_key AND w.parked)";
+
+/// What became of transitions that were asked for together.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// These are durable. The others lost their race.
+    pub done: HashSet<WorkflowId>,
+    /// These would lease a task whose concurrency key is taken.
+    pub blocked: HashSet<WorkflowId>,
+    /// Tasks wait for a concurrency key that these gave up.
+    pub freed: HashSet<WorkflowId>,
+}
 
 /// Commits the transitions whose workflow still has the expected version; says which did.
 ///
-/// At most one transition per workflow. A request that was made before, or a version that moved on,
-/// leaves its own transition out and no other.
+/// At most one transition per workflow. A request that was made before, a version that moved on, or
+/// a concurrency key that is taken leaves its own transition out and no other.
 pub async fn commit(
     client: &impl GenericClient,
     transitions: &[&Transition],
-) -> Result<HashSet<WorkflowId>, StoreError> {
+) -> Result<Committed, StoreError> {
     let columns = Columns::new(transitions);
     let statement = client.prepare_cached(STATEMENT).await?;
     let rows = client.query(&statement, &columns.parameters()).await?;
-    rows.iter()
-        .map(|row| Ok(WorkflowId(row.try_get(0)?)))
-        .collect()
+    let mut committed = Committed::default();
+    for row in rows {
+        let kind: i16 = row.try_get(1)?;
+        let of_kind = match kind {
+            0 => &mut committed.done,
+            1 => &mut committed.blocked,
+            _ => &mut committed.freed,
+        };
+        of_kind.insert(WorkflowId(row.try_get(0)?));
+    }
+    Ok(committed)
 }
 
-/// Commits one transition with decisions or clarifications. False: it lost its race.
+/// Commits one transition with decisions or clarifications.
 pub async fn commit_rare(
     client: &mut deadpool_postgres::Object,
     transition: &Transition,
-) -> Result<bool, StoreError> {
+) -> Result<Committed, StoreError> {
     let transaction = client.transaction().await?;
-    if commit(&transaction, &[transition]).await?.is_empty() {
-        return Ok(false);
+    let committed = commit(&transaction, &[transition]).await?;
+    if committed.done.is_empty() {
+        return Ok(committed);
     }
     for change in &transition.decisions {
         decisions::write(&transaction, change).await?;
@@ -271,5 +332,5 @@ pub async fn commit_rare(
         clarifications::write(&transaction, change).await?;
     }
     transaction.commit().await?;
-    Ok(true)
+    Ok(committed)
 }

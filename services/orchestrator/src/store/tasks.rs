@@ -19,6 +19,10 @@ pub struct WaitingTask {
     pub workflow_id: WorkflowId,
     /// Stage.
     pub stage: String,
+    /// Task.
+    pub task_id: Uuid,
+    /// Its concurrency key is held, or is the turn of another one.
+    pub blocked: bool,
 }
 
 /// A task whose lease nobody renews.
@@ -45,23 +49,118 @@ pub async fn waiting(
 ) -> Result<Vec<WaitingTask>, StoreError> {
     let statement = client
         .prepare_cached(
-            "SELECT namespace, workflow_id, stage FROM tasks
-             WHERE NOT leased AND agent_type = $1 AND ready_time <= $2
-             ORDER BY order_time LIMIT $3",
+            "SELECT w.namespace, w.workflow_id, w.stage, w.task_id, w.concurrency_key <> '' AND (
+                 EXISTS (SELECT 1 FROM tasks t
+                     WHERE t.leased AND t.concurrency_key <> '' AND t.namespace = w.namespace
+                       AND t.concurrency_key = w.concurrency_key)
+                 OR EXISTS (SELECT 1 FROM tasks t
+                     WHERE NOT t.leased AND t.concurrency_key <> '' AND t.namespace = w.namespace
+                       AND t.concurrency_key = w.concurrency_key AND t.agent_type = w.agent_type
+                       AND t.order_time < w.order_time AND t.ready_time <= $2))
+             FROM tasks w
+             WHERE NOT w.leased AND NOT w.parked AND w.agent_type = $1 AND w.ready_time <= $2
+             ORDER BY w.order_time LIMIT $3",
         )
         .await?;
     let rows = client
         .query(&statement, &[&agent_type, &now, &limit])
         .await?;
+    rows.iter().map(waiting_task).collect()
+}
+
+fn waiting_task(row: &Row) -> Result<WaitingTask, StoreError> {
+    Ok(WaitingTask {
+        namespace: row.try_get(0)?,
+        workflow_id: WorkflowId(row.try_get(1)?),
+        stage: row.try_get(2)?,
+        task_id: row.try_get(3)?,
+        blocked: row.try_get(4)?,
+    })
+}
+
+/// Sets tasks aside until their concurrency key is free.
+pub async fn park(client: &impl GenericClient, task_ids: &[Uuid]) -> Result<(), StoreError> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE tasks SET parked = true WHERE task_id IN (
+                 SELECT task_id FROM tasks WHERE task_id = ANY($1) AND NOT leased
+                 ORDER BY task_id FOR UPDATE)",
+        )
+        .await?;
+    client.execute(&statement, &[&task_ids]).await?;
+    Ok(())
+}
+
+/// Wakes the next task of each agent type that waits for a concurrency key; answers those types.
+pub async fn unpark(
+    client: &impl GenericClient,
+    namespace: &str,
+    concurrency_key: &str,
+) -> Result<Vec<i16>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE tasks SET parked = false WHERE parked AND task_id IN (
+                 SELECT head.task_id FROM generate_series(1, 5) AS type, LATERAL (
+                     SELECT t.task_id FROM tasks t
+                     WHERE NOT t.leased AND t.concurrency_key <> '' AND t.namespace = $1
+                       AND t.concurrency_key = $2 AND t.agent_type = type::int2
+                     ORDER BY t.order_time LIMIT 1) AS head)
+             RETURNING agent_type",
+        )
+        .await?;
+    let rows = client
+        .query(&statement, &[&namespace, &concurrency_key])
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Concurrency keys that tasks are parked for and that nobody holds.
+pub async fn forgotten_keys(
+    client: &impl GenericClient,
+    limit: i64,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT DISTINCT namespace, concurrency_key FROM tasks p
+             WHERE parked AND NOT EXISTS (
+                 SELECT 1 FROM tasks t
+                 WHERE t.leased AND t.concurrency_key <> '' AND t.namespace = p.namespace
+                   AND t.concurrency_key = p.concurrency_key)
+             LIMIT $1",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&limit]).await?;
     rows.iter()
-        .map(|row| {
-            Ok(WaitingTask {
-                namespace: row.try_get(0)?,
-                workflow_id: WorkflowId(row.try_get(1)?),
-                stage: row.try_get(2)?,
-            })
-        })
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect()
+}
+
+/// Who holds a concurrency key, or is the next to: workflow and stage.
+pub async fn holder(
+    client: &impl GenericClient,
+    namespace: &str,
+    concurrency_key: &str,
+    not: Uuid,
+) -> Result<Option<(WorkflowId, String, bool)>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT workflow_id, stage, leased FROM tasks
+             WHERE namespace = $1 AND concurrency_key = $2 AND concurrency_key <> ''
+               AND (leased OR order_time < (SELECT order_time FROM tasks WHERE task_id = $3))
+             ORDER BY leased DESC, order_time LIMIT 1",
+        )
+        .await?;
+    let row = client
+        .query_opt(&statement, &[&namespace, &concurrency_key, &not])
+        .await?;
+    row.map(|row| {
+        Ok((
+            WorkflowId(row.try_get(0)?),
+            row.try_get(1)?,
+            row.try_get(2)?,
+        ))
+    })
+    .transpose()
 }
 
 /// Types of which something waits.
@@ -143,20 +242,12 @@ pub async fn overdue(
 ) -> Result<Vec<WaitingTask>, StoreError> {
     let statement = client
         .prepare_cached(
-            "SELECT namespace, workflow_id, stage FROM tasks
+            "SELECT namespace, workflow_id, stage, task_id, parked FROM tasks
              WHERE NOT leased AND start_deadline < $1 LIMIT $2",
         )
         .await?;
     let rows = client.query(&statement, &[&now, &limit]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(WaitingTask {
-                namespace: row.try_get(0)?,
-                workflow_id: WorkflowId(row.try_get(1)?),
-                stage: row.try_get(2)?,
-            })
-        })
-        .collect()
+    rows.iter().map(waiting_task).collect()
 }
 
 /// What waits and runs, by agent type.

@@ -9,6 +9,7 @@
 
 mod artifacts;
 mod database;
+mod keys;
 mod mesh;
 mod replicas;
 mod workflows;

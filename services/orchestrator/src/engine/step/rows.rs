@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 use uuid::Uuid;
 
-use super::{LEASE, Step, Stepped};
+use super::{Effect, LEASE, Step, Stepped};
 use crate::engine::live::{self, Millis};
 use crate::engine::workflow::Workflow;
 use crate::plan::state::TaskState;
@@ -14,6 +14,7 @@ use crate::store::commit::{EventRow, TaskRow, Transition, WorkflowRow};
 impl Step<'_> {
     pub(super) fn finish(mut self, before: &Workflow) -> Stepped {
         let (tasks, gone_tasks) = self.tasks(before);
+        self.freed(before);
         self.next.version = before.version + 1;
         let submission = &self.next.submission;
         let request = &submission.request;
@@ -96,6 +97,24 @@ impl Step<'_> {
         (rows, gone)
     }
 
+    // Keys that others may have now: of tasks that ended, went back to waiting, or are gone.
+    fn freed(&mut self, before: &Workflow) {
+        for (number, planned) in self.next.live.plan.stages.iter().enumerate() {
+            let was = before.live.plan.stages[number].task;
+            let concurrency_key = &before.live.stages[number].concurrency_key;
+            let over = match was {
+                TaskState::Absent => false,
+                TaskState::Waiting => planned.task == TaskState::Absent,
+                TaskState::Leased => planned.task != TaskState::Leased,
+            };
+            if over && !concurrency_key.is_empty() {
+                self.effects.push(Effect::Freed {
+                    concurrency_key: concurrency_key.clone(),
+                });
+            }
+        }
+    }
+
     pub(super) fn task_row(&self, number: usize, task_id: Uuid) -> TaskRow {
         let planned = &self.next.live.plan.stages[number];
         let facts = &self.next.live.stages[number];
@@ -125,6 +144,7 @@ impl Step<'_> {
             start_deadline: facts
                 .start_deadline
                 .map_or(ready + definition.schedule_timeout, Millis::time),
+            concurrency_key: facts.concurrency_key.clone(),
         }
     }
 }

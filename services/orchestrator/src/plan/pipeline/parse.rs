@@ -21,6 +21,8 @@ const PROBLEMS_MOST: usize = 20;
 const NAME_SHOWN_BYTES: usize = 80;
 
 const DESCRIPTION_BYTES: usize = 1024;
+const KEY_BYTES: usize = 200;
+const KEY_PARTS: [&str; 4] = ["{repository}", "{target_branch}", "{environment}", "{name}"];
 const WEIGHT_MOST: i32 = 100;
 const ROUNDS: i32 = 3;
 const ROUNDS_MOST: i32 = 10;
@@ -183,12 +185,46 @@ fn draft(fields: &mut Fields, field: &str, stage: &orchestrator::StageDefinition
             weight,
             repair: None,
             optional: stage.optional,
+            concurrency_key: concurrency_key(fields, field, stage),
             ancestors: 0,
             descendants: 0,
         },
         needs: draft_needs(fields, field, stage),
         repair,
     }
+}
+
+/// The template of the key; what it stands for is known when the stage is ready.
+fn concurrency_key(
+    fields: &mut Fields,
+    field: &str,
+    stage: &orchestrator::StageDefinition,
+) -> String {
+    let Some(template) = &stage.concurrency_key else {
+        let task = stage.task.as_ref().map(StageTask::agent_type);
+        return match task {
+            Some(AgentType::Integration) => "{repository}#{target_branch}",
+            Some(AgentType::Deployment) => "{environment}/{repository}",
+            _ => "",
+        }
+        .to_owned();
+    };
+    let field = format!("{field}.concurrency_key");
+    fields.text(&field, template, KEY_BYTES);
+    let mut rest = template.as_str();
+    while let Some(start) = rest.find('{') {
+        rest = &rest[start..];
+        match KEY_PARTS.iter().find(|part| rest.starts_with(**part)) {
+            Some(part) => rest = &rest[part.len()..],
+            None => {
+                let parts = KEY_PARTS.join(", ");
+                let start: String = rest.chars().take(20).collect();
+                fields.wrong(&field, format!("{} is none of {parts}", clip(&start)));
+                break;
+            }
+        }
+    }
+    template.clone()
 }
 
 fn draft_needs(
