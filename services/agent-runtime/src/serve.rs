@@ -38,7 +38,7 @@ pub struct AgentArgs {
     /// The orchestrator to register with, such as `http://127.0.0.1:50051`. Left out: the agent works alone.
     #[arg(long, env = "AGENTIC_ORCHESTRATOR_URL", value_name = "URL")]
     pub orchestrator_url: Option<String>,
-    /// Where the orchestrator can call this agent. Left out: the address it listens on.
+    /// Where the orchestrator can call this agent. Left out: the address it listens on, or this host's name where it listens on all.
     #[arg(long, env = "AGENTIC_ADVERTISE", value_name = "URL")]
     pub advertise: Option<String>,
     /// Tasks at once, 1 to 1024.
@@ -256,16 +256,25 @@ async fn hello<A: Agent>(
     Hello {
         instance_id,
         agent_type: A::TYPE.into(),
-        address: config
-            .advertise
-            .clone()
-            .unwrap_or_else(|| format!("http://{address}")),
+        address: config.advertise.clone().unwrap_or_else(|| own_url(address)),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         protocol_min: session::PROTOCOL,
         protocol_max: session::PROTOCOL,
         slot_count: i32::try_from(config.slot_count).unwrap_or(i32::MAX),
         capabilities: agent.capabilities().await,
         ..Hello::default()
+    }
+}
+
+/// Where others reach a service that listens on `address`. Replicas of a container service share its
+/// name: what tells them apart, and what survives a restart, is the host name of each.
+fn own_url(address: SocketAddr) -> String {
+    let port = address.port();
+    match nix::unistd::gethostname() {
+        Ok(name) if address.ip().is_unspecified() => {
+            format!("http://{}:{port}", name.to_string_lossy())
+        }
+        Ok(_) | Err(_) => format!("http://{address}"),
     }
 }
 
@@ -306,4 +315,21 @@ async fn empty(folder: &std::path::Path) -> std::io::Result<()> {
         _ => {}
     }
     tokio::fs::create_dir_all(folder).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_url;
+
+    #[test]
+    fn an_agent_that_listens_everywhere_is_reached_by_its_host_name() {
+        let url = own_url("0.0.0.0:50062".parse().unwrap());
+        let name = nix::unistd::gethostname().unwrap();
+        assert_eq!(url, format!("http://{}:50062", name.to_string_lossy()));
+        assert_eq!(own_url("[::]:50062".parse().unwrap()), url);
+        assert_eq!(
+            own_url("10.1.2.3:50062".parse().unwrap()),
+            "http://10.1.2.3:50062"
+        );
+    }
 }

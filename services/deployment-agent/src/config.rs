@@ -8,7 +8,7 @@ use std::{
 
 use agent_runtime::serve::{AgentArgs, AgentConfig};
 use clap::{Args, Parser};
-use service_runtime::{config::ConfigError, telemetry::TelemetryArgs};
+use service_runtime::{config::ConfigError, health_check::Verb, telemetry::TelemetryArgs};
 
 use crate::{
     engine::{Builder, Credentials, Engine},
@@ -32,6 +32,9 @@ pub struct Cli {
     /// Logs and traces.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+    /// Left out: serve.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
 }
 
 /// Settings of this agent only.

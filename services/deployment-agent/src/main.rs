@@ -12,6 +12,9 @@ async fn main() -> anyhow::Result<()> {
         Ok(config) => config,
         Err(error) => config::exit_with(&error),
     };
+    if let Some(verb) = cli.verb {
+        return Ok(verb.run(config.agent.address).await?);
+    }
     let telemetry = telemetry::start("deployment-agent", &cli.telemetry)?;
     config.agent.registry = Some(telemetry.registry());
     let stop = shutdown::on_signal(&TaskTracker::new())?;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use agent_runtime::serve::{AgentArgs, AgentConfig};
 use clap::{Args, Parser};
-use service_runtime::{config::ConfigError, telemetry::TelemetryArgs};
+use service_runtime::{config::ConfigError, health_check::Verb, telemetry::TelemetryArgs};
 
 /// Port of this agent where nothing else is said.
 pub const PORT: u16 = 50063;
@@ -22,6 +22,9 @@ pub struct Cli {
     /// Logs and traces.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+    /// Left out: serve.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
 }
 
 /// Settings of this agent only.

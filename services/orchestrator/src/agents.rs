@@ -163,6 +163,15 @@ impl Agents {
             })
     }
 
+    /// Agents of a type that have a session.
+    pub fn connected_count(&self, agent_type: AgentType) -> usize {
+        let connected = self.lock();
+        connected
+            .values()
+            .filter(|agent| agent.agent_type == agent_type && agent.session.is_some())
+            .count()
+    }
+
     /// An agent connected. The older session of the same instance ends.
     fn connect(
         &self,

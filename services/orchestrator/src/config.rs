@@ -1,12 +1,13 @@
 //! Settings of the orchestrator, checked once.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser};
 
 use service_runtime::config::{ConfigError, DataArgs, ListenArgs};
+use service_runtime::health_check::Verb;
 use service_runtime::telemetry::TelemetryArgs;
 
 use crate::artifacts::Location;
@@ -27,6 +28,9 @@ pub struct Arguments {
     /// Logs and traces.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+    /// Left out: serve.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
 }
 
 // The orchestrator's own settings. (A doc comment here would become the command's own description.)
@@ -46,6 +50,9 @@ pub struct OrchestratorArgs {
         hide_env_values = true
     )]
     pub database_url: Option<String>,
+    /// File with the password for PostgreSQL, which then need not stand in --database-url.
+    #[arg(long, env = "AGENTIC_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
     /// Most connections to PostgreSQL, 2 to 500.
     #[arg(long, env = "AGENTIC_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=500))]
     pub database_connections: u16,
@@ -86,6 +93,10 @@ impl Config {
                 "is required (AGENTIC_DATABASE_URL); `agentic up` brings its own PostgreSQL",
             )
         })?;
+        let database_url = match args.database_password_file {
+            Some(file) => with_password(&database_url, &read_password(&file)?),
+            None => database_url,
+        };
         let data: PathBuf = args.data.data;
         let artifacts = match args.artifacts {
             Some(url) => url
@@ -104,5 +115,72 @@ impl Config {
             agents_are_ours: false,
             registry: None,
         })
+    }
+}
+
+fn read_password(file: &Path) -> Result<String, ConfigError> {
+    let wrong = |problem: &str| {
+        let problem = format!("{}: {problem}", file.display());
+        ConfigError::invalid("--database-password-file", problem)
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error.to_string()))?;
+    // Editors and `echo` end a file with a line break.
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(wrong("it is empty"));
+    }
+    Ok(password.to_owned())
+}
+
+// Both forms of libpq's connection strings, URL and key/value, may name the password last.
+fn with_password(url: &str, password: &str) -> String {
+    if !url.contains("://") {
+        let quoted = password.replace('\\', "\\\\").replace('\'', "\\'");
+        return format!("{url} password='{quoted}'");
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let encoded = password.bytes().fold(String::new(), |text, byte| {
+        if byte.is_ascii_alphanumeric() {
+            text + char::from(byte).encode_utf8(&mut [0; 4])
+        } else {
+            text + &format!("%{byte:02X}")
+        }
+    });
+    format!("{url}{separator}password={encoded}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use super::*;
+
+    #[test]
+    fn the_password_of_a_file_reaches_the_database_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        let hostile = "p&ss=w%rd '\\/@:?# ü";
+        std::fs::write(&file, format!("{hostile}\n")).unwrap();
+        let password = read_password(&file).unwrap();
+        for url in [
+            "postgres://agentic@db/agentic",
+            "postgres://agentic@db/agentic?sslmode=disable",
+            "host=db user=agentic dbname=agentic",
+        ] {
+            let config = tokio_postgres::Config::from_str(&with_password(url, &password)).unwrap();
+            assert_eq!(config.get_password(), Some(hostile.as_bytes()), "{url}");
+            assert_eq!(config.get_user(), Some("agentic"));
+            assert_eq!(config.get_dbname(), Some("agentic"));
+        }
+    }
+
+    #[test]
+    fn an_empty_or_missing_password_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        assert!(read_password(&file).is_err());
+        std::fs::write(&file, "\n").unwrap();
+        let said = read_password(&file).unwrap_err().to_string();
+        assert!(said.ends_with("it is empty"), "{said}");
     }
 }

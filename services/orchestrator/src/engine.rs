@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::events::Events;
 use crate::hints::Hints;
 use crate::logs::Logs;
+use crate::metrics;
 use crate::plan::event::Rejected;
 use crate::store::{Store, StoreError, workflows};
 
@@ -302,6 +303,7 @@ impl Engine {
         };
         let id = workflow.id();
         *held = Some(workflow.clone());
+        metrics::committed(events.iter().map(AsRef::as_ref));
         let namespace = &workflow.submission.namespace;
         self.shared.events.publish(namespace, id, &events);
         self.shared.hints.changed(id, workflow.last_sequence);

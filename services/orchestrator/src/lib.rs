@@ -9,6 +9,7 @@ pub mod events;
 pub mod grpc;
 pub mod hints;
 pub mod logs;
+pub mod metrics;
 pub mod plan;
 pub mod serve;
 pub mod store;

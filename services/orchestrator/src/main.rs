@@ -12,6 +12,9 @@ async fn main() -> anyhow::Result<()> {
     let arguments = config::parse::<Arguments>();
     let mut checked =
         Config::new(arguments.orchestrator).unwrap_or_else(|error| config::exit_with(&error));
+    if let Some(verb) = arguments.verb {
+        return Ok(verb.run(checked.address).await?);
+    }
     let telemetry = telemetry::start("orchestrator", &arguments.telemetry)?;
     checked.registry = Some(telemetry.registry());
     let tasks = TaskTracker::new();

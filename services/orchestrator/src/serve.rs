@@ -33,6 +33,7 @@ use crate::grpc::decision_service::DecisionService;
 use crate::grpc::pipeline_service::PipelineService;
 use crate::grpc::workflow_service::WorkflowService;
 use crate::logs::Logs;
+use crate::metrics;
 use crate::store::{Store, StoreError, replicas, tasks};
 
 /// Where the orchestrator listens.
@@ -99,6 +100,7 @@ pub async fn serve(
         engine.lose_all().await?;
     }
     engine.start();
+    tracker.spawn(metrics::observe(engine.clone(), shutdown.clone()));
     let sessions = Sessions {
         agents: agents.clone(),
         arbiter: engine.clone(),

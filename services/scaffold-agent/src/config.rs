@@ -9,7 +9,7 @@ use std::{
 
 use agent_runtime::serve::{AgentArgs, AgentConfig};
 use clap::{Args, Parser};
-use service_runtime::{config::ConfigError, telemetry::TelemetryArgs};
+use service_runtime::{config::ConfigError, health_check::Verb, telemetry::TelemetryArgs};
 
 use crate::{model::cassette::Cassette, template::Catalog};
 
@@ -34,6 +34,9 @@ pub struct Cli {
     /// Logs and traces.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+    /// Left out: serve.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
 }
 
 /// Settings of this agent only.

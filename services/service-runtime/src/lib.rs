@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod embedded_postgres;
+pub mod health_check;
 pub mod http_port;
 pub mod server;
 pub mod shutdown;

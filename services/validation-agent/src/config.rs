@@ -7,7 +7,7 @@ use std::{
 
 use agent_runtime::serve::{AgentArgs, AgentConfig};
 use clap::{Args, Parser};
-use service_runtime::{config::ConfigError, telemetry::TelemetryArgs};
+use service_runtime::{config::ConfigError, health_check::Verb, telemetry::TelemetryArgs};
 
 /// Port of this agent where nothing else is said.
 pub const PORT: u16 = 50062;
@@ -25,6 +25,9 @@ pub struct Cli {
     /// Logs and traces.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+    /// Left out: serve.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
 }
 
 /// Settings of this agent only.

@@ -1,10 +1,11 @@
 //! Group commit: whatever is asked while one commit is under way rides the next one together.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics;
 use crate::store::commit::{self, Transition};
 use crate::store::{Store, StoreError};
 
@@ -87,7 +88,9 @@ async fn run(store: Store, mut asked: mpsc::Receiver<Asked>, shutdown: Cancellat
             .drain(..)
             .partition(|asked| asked.transition.is_rare());
         if !common.is_empty() {
+            let (count, started) = (common.len(), Instant::now());
             commit_common(&store, common).await;
+            metrics::commit(count, started.elapsed());
         }
         for asked in rare {
             let committed = commit_rare(&store, &asked.transition).await;

@@ -297,3 +297,16 @@ pub async fn count_by_state(
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect()
 }
+
+/// How many are in each state, of those that have not ended: few, and found by an index, however long the history is.
+pub async fn count_live(client: &impl GenericClient) -> Result<Vec<(i16, i64)>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT state, count(*) FROM workflows WHERE end_time IS NULL GROUP BY state",
+        )
+        .await?;
+    let rows = client.query(&statement, &[]).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
+}

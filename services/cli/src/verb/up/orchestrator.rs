@@ -29,6 +29,7 @@ pub async fn start(
             data: up.data.to_owned(),
         },
         database_url: Some(database_url.to_owned()),
+        database_password_file: None,
         database_connections: up.args.database_connections,
         artifacts: up.args.artifacts.clone(),
     })
