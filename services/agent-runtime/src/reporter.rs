@@ -12,7 +12,7 @@ use contracts::error::Error;
 use contracts::error_reason::ErrorReason;
 use contracts::task::{
     Artifact, ArtifactProduced, Beat, Log, LogLevel, LogStream, Progress, TaskContext, TaskEvent,
-    task_event,
+    Usage, task_event,
 };
 use contracts::wire_time;
 
@@ -48,6 +48,7 @@ struct Activity {
     last: SystemTime,
     percent: f64,
     checkpoint: Vec<u8>,
+    usage: Option<Usage>,
 }
 
 impl Reporter {
@@ -61,6 +62,7 @@ impl Reporter {
                     last: SystemTime::now(),
                     percent: 0.0,
                     checkpoint,
+                    usage: None,
                 }),
                 broken: CancellationToken::new(),
                 sink,
@@ -135,6 +137,17 @@ impl Reporter {
         Ok(())
     }
 
+    /// What the attempt has spent so far, in all. It counts also when the attempt comes to nothing.
+    pub fn spent(&self, usage: Usage) {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .usage = Some(usage);
+        self.active();
+        self.beat();
+    }
+
     /// The work did something.
     pub fn active(&self) {
         self.shared
@@ -207,17 +220,18 @@ impl Reporter {
     }
 
     pub(crate) fn beat(&self) {
-        let (last, checkpoint) = {
+        let (last, checkpoint, usage) = {
             let state = self
                 .shared
                 .state
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            (state.last, state.checkpoint.clone())
+            (state.last, state.checkpoint.clone(), state.usage)
         };
         self.push(task_event::Payload::Beat(Beat {
             last_activity_time: Some(wire_time::timestamp(last)),
             checkpoint,
+            usage,
         }));
     }
 

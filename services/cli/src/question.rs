@@ -1,8 +1,7 @@
 //! Questions to a person: how a decision is shown, what an answer means, and the commands that
 //! answer it from elsewhere. Pure.
 
-use contracts::orchestrator::AnswerKind;
-use contracts::task::{DecisionRequest, Resolution};
+use contracts::task::{AnswerKind, DecisionRequest, Resolution};
 
 use crate::output::{Paint, Painter, clean, clean_text};
 use crate::words;

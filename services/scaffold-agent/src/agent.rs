@@ -20,6 +20,7 @@ use crate::{
     },
     ground::{Ground, Site},
     judge::{self, Touch},
+    kept::{self, Kept},
     model::Model,
     publication::{self, Published},
     source::Source,
@@ -60,6 +61,8 @@ pub(crate) struct Work {
     pub(crate) published: Option<Published>,
     /// What of it touches its own judge.
     pub(crate) touches: Vec<Touch>,
+    /// Where another attempt goes on. Empty: nowhere.
+    pub(crate) checkpoint: Vec<u8>,
 }
 
 impl ScaffoldAgent {
@@ -113,7 +116,14 @@ impl ScaffoldAgent {
             "writing",
             format!("writing with {}", generator.backend()),
         );
+        let kept = if generator.is_repeatable() || context.checkpoint.is_empty() {
+            None
+        } else {
+            kept::find(&ground, &context.checkpoint).await?
+        };
         let order = Order {
+            kept: kept.as_ref(),
+            spent: &|usage| reporter.spent(usage),
             brief: &brief,
             source: &source,
             budget: context.budget.as_ref(),
@@ -144,6 +154,15 @@ impl ScaffoldAgent {
         } else {
             None
         };
+        let checkpoint = if draft.waits() {
+            let kept = Kept {
+                changes: draft.changes.clone(),
+                memory: draft.memory.clone(),
+            };
+            kept::keep(&ground, &brief.key, kept).await?
+        } else {
+            Vec::new()
+        };
         let touches = match &published {
             Some(published) if !generator.is_repeatable() => {
                 let is_new = brief.action == Action::Generate;
@@ -159,6 +178,7 @@ impl ScaffoldAgent {
             backend: generator.backend(),
             published,
             touches,
+            checkpoint,
         };
         Ok(wire::result(work, &context.decisions))
     }

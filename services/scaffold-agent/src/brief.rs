@@ -65,6 +65,8 @@ pub struct Brief {
     pub patterns: Vec<String>,
     /// What is to be repaired.
     pub findings: Vec<Finding>,
+    /// What was asked and answered since: question and answer.
+    pub clarifications: Vec<(String, String)>,
     /// Template asked for.
     pub template: Option<String>,
     /// Its parameters.
@@ -122,6 +124,14 @@ impl Brief {
             tech_stack: lines(&task.tech_stack),
             patterns: lines(&task.patterns),
             findings: task.findings.clone(),
+            clarifications: context
+                .clarifications
+                .iter()
+                .map(|told| {
+                    let line = |text: &str| text::clean_line(text);
+                    (line(&told.question), line(&told.answer))
+                })
+                .collect(),
             template: asked(&task.template),
             parameters: parameters.clone().into_iter().collect(),
             generator: asked(&task.generator),

@@ -4,11 +4,15 @@
 use std::collections::BTreeMap;
 
 use agent_runtime::repository::{self, FileChange};
-use contracts::task::{Budget, Usage};
+use contracts::task::{Budget, BudgetLimit, ClarificationRequest, Usage};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::{brief::Brief, source::Source};
+use crate::{
+    brief::Brief,
+    kept::{Kept, Memory},
+    source::Source,
+};
 
 pub mod model;
 pub mod template;
@@ -39,8 +43,12 @@ pub struct Order<'a> {
     pub budget: Option<&'a Budget>,
     /// When it must be over.
     pub deadline: Instant,
+    /// What an earlier attempt left, to go on from.
+    pub kept: Option<&'a Kept>,
     /// Told how far the work is: from 0 to 1, and one line for people.
     pub progress: &'a (dyn Fn(f64, String) + Send + Sync),
+    /// Told what was spent so far.
+    pub spent: &'a (dyn Fn(Usage) + Send + Sync),
 }
 
 /// A change that is not committed yet.
@@ -68,9 +76,20 @@ pub struct Draft {
     pub stop: Stop,
     /// How sure the generator is, 0 to 1.
     pub confidence: f64,
+    /// What of the budget ran out.
+    pub exhausted: BudgetLimit,
+    /// What must be answered first.
+    pub question: Option<ClarificationRequest>,
+    /// What the next attempt is to remember.
+    pub memory: Memory,
 }
 
 impl Draft {
+    /// Whether another attempt goes on from here, once somebody answered or gave a larger budget.
+    pub fn waits(&self) -> bool {
+        self.question.is_some() || self.exhausted != BudgetLimit::Unspecified
+    }
+
     /// Stands for what an attempt before this one published.
     pub fn of_earlier_attempt() -> Self {
         Self {
@@ -93,6 +112,9 @@ impl Draft {
             round_count: 0,
             stop,
             confidence: 0.0,
+            exhausted: BudgetLimit::Unspecified,
+            question: None,
+            memory: Memory::default(),
         }
     }
 }
@@ -114,6 +136,10 @@ pub enum Stop {
     Stuck,
     /// It will not, or cannot, do this.
     Refused,
+    /// There is more to tell the model than it can take.
+    Context,
+    /// Something must be answered first.
+    Asked,
 }
 
 /// Why there is no draft.

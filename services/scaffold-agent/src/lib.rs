@@ -13,6 +13,7 @@ pub mod config;
 pub mod generator;
 pub mod ground;
 pub mod judge;
+pub mod kept;
 pub mod model;
 pub mod publication;
 pub mod source;

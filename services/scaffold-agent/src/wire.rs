@@ -35,6 +35,7 @@ pub fn result(work: Work, decisions: &[ResolvedDecision]) -> ScaffoldResult {
         draft,
         backend,
         published,
+        checkpoint,
         ..
     } = work;
     let tip = published
@@ -88,6 +89,9 @@ pub fn result(work: Work, decisions: &[ResolvedDecision]) -> ScaffoldResult {
         decision,
         usage: Some(draft.usage),
         project_is_app,
+        clarification: draft.question,
+        exhausted: draft.exhausted.into(),
+        checkpoint,
         ..Outcome::default()
     });
     let scripts = draft.scripts.into_iter().collect();
@@ -166,7 +170,9 @@ fn verdict(stop: Stop) -> Verdict {
     match stop {
         Stop::Done => Verdict::Passed,
         Stop::Rounds | Stop::Stuck | Stop::Refused => Verdict::Failed,
-        Stop::Tokens | Stop::Cost | Stop::WallTime => Verdict::NotProven,
+        Stop::Tokens | Stop::Cost | Stop::WallTime | Stop::Context | Stop::Asked => {
+            Verdict::NotProven
+        }
     }
 }
 
@@ -188,6 +194,8 @@ fn stop_reason(stop: Stop) -> StopReason {
         Stop::WallTime => StopReason::WallTime,
         Stop::Stuck => StopReason::Stuck,
         Stop::Refused => StopReason::Refused,
+        Stop::Context => StopReason::Context,
+        Stop::Asked => StopReason::Asked,
     }
 }
 

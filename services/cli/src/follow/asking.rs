@@ -4,10 +4,9 @@
 use std::collections::HashSet;
 
 use contracts::orchestrator::{
-    AnswerClarificationRequest, AnswerKind, Clarification, ListClarificationsRequest,
-    ResolveDecisionRequest,
+    AnswerClarificationRequest, Clarification, ListClarificationsRequest, ResolveDecisionRequest,
 };
-use contracts::task::DecisionRequest;
+use contracts::task::{AnswerKind, DecisionRequest};
 
 use crate::error::Error;
 use crate::input::Input;

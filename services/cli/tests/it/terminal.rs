@@ -10,9 +10,9 @@ use anyhow::{Context, Result, bail};
 use contracts::id::{ClarificationId, DecisionId};
 use contracts::orchestrator::workflow_event::Payload;
 use contracts::orchestrator::{
-    AnswerKind, Clarification, ClarificationAnswered, ClarificationAsked, Decision, WorkflowState,
+    Clarification, ClarificationAnswered, ClarificationAsked, Decision, WorkflowState,
 };
-use contracts::task::{DecisionRequest, Resolution, Verdict};
+use contracts::task::{AnswerKind, DecisionRequest, Resolution, Verdict};
 use nix::pty::{Winsize, openpty};
 use testkit::loopback::LoopbackServer;
 use tokio::process::Child;
@@ -230,6 +230,7 @@ async fn a_clarification_is_asked_with_its_choices() -> Result<()> {
         Payload::ClarificationAsked(ClarificationAsked {
             clarification_id: id.clone(),
             question: "Which currency?".into(),
+            ..ClarificationAsked::default()
         }),
     );
     let scripted = Scripted::new(story);

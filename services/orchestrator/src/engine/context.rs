@@ -5,10 +5,12 @@ use std::time::SystemTime;
 use contracts::id::InstanceId;
 use contracts::orchestrator::{StageTask, stage_task};
 use contracts::scaffold::ScaffoldAction;
-use contracts::task::{AgentType, Budget, ResolvedDecision, StageInput, TaskContext};
+use contracts::task::{
+    AgentType, AnsweredClarification, Budget, ResolvedDecision, StageInput, TaskContext,
+};
 use contracts::wire_time;
 
-use super::live::Millis;
+use super::live::{BudgetFacts, Millis};
 use super::workflow::Workflow;
 use crate::plan::state::{StageState, TaskKind};
 
@@ -115,6 +117,12 @@ pub fn context(
         decisions: facts.decisions.iter().map(ResolvedDecision::from).collect(),
         workflow_name: request.name.clone(),
         environment: request.environment.clone(),
+        clarifications: workflow
+            .live
+            .answers
+            .iter()
+            .map(AnsweredClarification::from)
+            .collect(),
     }
 }
 
@@ -156,17 +164,15 @@ fn inputs(workflow: &Workflow) -> Vec<StageInput> {
 
 // The budget less what was spent. Zero means no limit, so what is used up stays at one.
 fn left(workflow: &Workflow) -> Option<Budget> {
-    let budget = workflow.submission.request.budget?;
-    let used = &workflow.live.usage;
+    let budget = workflow.budget()?;
+    let used = workflow.spent();
     let less = |whole: i64, spent: i64| if whole > 0 { (whole - spent).max(1) } else { 0 };
-    Some(Budget {
-        token_count: less(
-            budget.token_count,
-            used.input_token_count + used.output_token_count,
-        ),
+    let left = BudgetFacts {
+        token_count: less(budget.token_count, used.token_count()),
         cost_micros: less(budget.cost_micros, used.cost_micros),
-        wall_time: budget.wall_time,
-    })
+        wall_millis: less(budget.wall_millis, workflow.live.wall_millis),
+    };
+    Some(left.into())
 }
 
 /// A name for machines from a name for people.

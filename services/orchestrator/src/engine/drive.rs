@@ -15,7 +15,7 @@ use contracts::agent::{AgentMessage, Cancellation};
 use contracts::client::Retry;
 use contracts::id::WorkflowId;
 use contracts::orchestrator::{StageTask, WatchWorkflowLogsResponse};
-use contracts::task::{TaskContext, TaskEvent, task_event};
+use contracts::task::{TaskContext, TaskEvent, Usage, task_event};
 use contracts::{attributes, trace, wire_time};
 
 use super::step::Input;
@@ -114,6 +114,7 @@ pub(super) fn start(
         context: told,
         stop: stop.clone(),
         progress_at: None,
+        spent: None,
         accepted: begin == Begin::Reattach,
     };
     let key = (workflow.id(), stage.to_owned());
@@ -145,6 +146,8 @@ struct Drive {
     seen: i64,
     stop: CancellationToken,
     progress_at: Option<Instant>,
+    // What the attempt said last that it has spent.
+    spent: Option<Usage>,
     accepted: bool,
 }
 
@@ -345,6 +348,14 @@ impl Drive {
                 Some(Instant::now())
             }
             task_event::Payload::Beat(beat) => {
+                if beat.usage.is_some() && beat.usage != self.spent {
+                    self.spent = beat.usage;
+                    self.note(Input {
+                        spent: self.spent.map(|usage| (self.stage.clone(), usage)),
+                        ..Input::default()
+                    })
+                    .await;
+                }
                 let last = wire_time::system_time(beat.last_activity_time?)?;
                 let now = wire_time::system_time(event.time?)?;
                 // Both are the agent's clock: their difference is right even when it is not.

@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use contracts::id::{DecisionId, WorkflowId};
-use contracts::task::{Outcome, Repository, ResolvedDecision, Usage};
-use contracts::wire_time::{from_unix_millis, unix_millis};
+use contracts::id::{ClarificationId, DecisionId, WorkflowId};
+use contracts::task::{
+    AnsweredClarification, Budget, Outcome, Repository, ResolvedDecision, Usage,
+};
+use contracts::wire_time::{self, from_unix_millis, unix_millis};
 
 use crate::plan::state::State;
 
@@ -27,8 +29,14 @@ pub struct Live {
     pub endpoint: String,
     /// What was spent.
     pub usage: UsageFacts,
-    /// Answers to clarifications: question and answer.
-    pub answers: Vec<(String, String)>,
+    /// Wall time of all attempts, in milliseconds.
+    #[serde(default)]
+    pub wall_millis: i64,
+    /// What may be spent, since somebody changed it.
+    #[serde(default)]
+    pub budget: Option<BudgetFacts>,
+    /// Answers to clarifications, oldest first.
+    pub answers: Vec<AnswerFacts>,
     /// When the first stage started.
     pub start: Option<Millis>,
     /// By stage, in the order of the pipeline.
@@ -55,6 +63,26 @@ pub struct UsageFacts {
     pub cached_token_count: i64,
     pub cost_micros: i64,
     pub call_count: i32,
+}
+
+/// What may be spent; zero: no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as in the contract")]
+pub struct BudgetFacts {
+    pub token_count: i64,
+    pub cost_micros: i64,
+    pub wall_millis: i64,
+}
+
+/// An answered clarification.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as in the contract")]
+pub struct AnswerFacts {
+    pub clarification_id: ClarificationId,
+    pub stage: String,
+    pub question: String,
+    pub answer: String,
+    pub actor: String,
 }
 
 /// Milliseconds since 1970.
@@ -97,8 +125,11 @@ pub struct StageFacts {
     pub percent: f64,
     /// What is being done.
     pub phase: String,
-    /// Last checkpoint of the task.
+    /// Where the last attempt stopped.
     pub checkpoint: Vec<u8>,
+    /// What the running attempt has spent so far.
+    #[serde(default)]
+    pub spent: UsageFacts,
     /// Sequence of the last event of the running attempt that is safe.
     pub event_sequence: i64,
     /// The decision that is open.
@@ -151,12 +182,82 @@ impl Live {
                 known.clone_from(new);
             }
         }
-        if let Some(usage) = &outcome.usage {
-            self.usage.input_token_count += usage.input_token_count.max(0);
-            self.usage.output_token_count += usage.output_token_count.max(0);
-            self.usage.cached_token_count += usage.cached_token_count.max(0);
-            self.usage.cost_micros += usage.cost_micros.max(0);
-            self.usage.call_count += usage.call_count.max(0);
+    }
+}
+
+impl UsageFacts {
+    /// Adds what was spent elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            input_token_count,
+            output_token_count,
+            cached_token_count,
+            cost_micros,
+            call_count,
+        } = self;
+        for (sum, more) in [
+            (input_token_count, other.input_token_count),
+            (output_token_count, other.output_token_count),
+            (cached_token_count, other.cached_token_count),
+            (cost_micros, other.cost_micros),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        *call_count = call_count.saturating_add(other.call_count);
+    }
+
+    /// Tokens that count against a budget.
+    pub fn token_count(&self) -> i64 {
+        self.input_token_count
+            .saturating_add(self.output_token_count)
+    }
+}
+
+impl From<&Usage> for UsageFacts {
+    /// What is negative is nothing: it cannot be earned back.
+    fn from(usage: &Usage) -> Self {
+        Self {
+            input_token_count: usage.input_token_count.max(0),
+            output_token_count: usage.output_token_count.max(0),
+            cached_token_count: usage.cached_token_count.max(0),
+            cost_micros: usage.cost_micros.max(0),
+            call_count: usage.call_count.max(0),
+        }
+    }
+}
+
+impl From<&Budget> for BudgetFacts {
+    fn from(budget: &Budget) -> Self {
+        let wall = budget.wall_time.and_then(wire_time::duration);
+        Self {
+            token_count: budget.token_count,
+            cost_micros: budget.cost_micros,
+            wall_millis: wall.map_or(0, |wall| {
+                i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)
+            }),
+        }
+    }
+}
+
+impl From<BudgetFacts> for Budget {
+    fn from(facts: BudgetFacts) -> Self {
+        let wall = u64::try_from(facts.wall_millis).unwrap_or(0);
+        Self {
+            token_count: facts.token_count,
+            cost_micros: facts.cost_micros,
+            wall_time: (wall > 0).then(|| wire_time::wire_duration(Duration::from_millis(wall))),
+        }
+    }
+}
+
+impl From<&AnswerFacts> for AnsweredClarification {
+    fn from(facts: &AnswerFacts) -> Self {
+        Self {
+            clarification_id: facts.clarification_id.to_string(),
+            stage: facts.stage.clone(),
+            question: facts.question.clone(),
+            answer: facts.answer.clone(),
+            actor: facts.actor.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use contracts::id::DecisionId;
+use contracts::id::{ClarificationId, DecisionId};
 use contracts::orchestrator::workflow_event::Payload;
 use contracts::orchestrator::{
     ArtifactStored, ClarificationAnswered, ClarificationAsked, DecisionAsked, DecisionResolved,
@@ -14,14 +14,25 @@ use contracts::orchestrator::{
     WorkflowFinished, WorkflowPaused, WorkflowResumed, WorkflowRetried,
 };
 use contracts::task::{
-    ApprovalEffect, Artifact, DecisionCategory, DecisionRequest, Progress, ResolvedDecision,
-    Verdict,
+    ApprovalEffect, Artifact, Budget, DecisionCategory, DecisionRequest, Progress,
+    ResolvedDecision, Verdict,
 };
 use contracts::wire_time;
 
 use super::workflow::Workflow;
 use crate::plan::event::{Entry, RetryClass};
+use crate::store::clarifications;
 use crate::store::decisions::Change;
+
+/// What came with the step, and is not in the workflow.
+pub struct New<'a> {
+    /// Decisions asked and made.
+    pub decisions: &'a [Change],
+    /// Clarifications asked and answered.
+    pub clarifications: &'a [clarifications::Change],
+    /// A new budget.
+    pub budget: Option<Budget>,
+}
 
 /// Stage and payload of an entry.
 #[allow(clippy::too_many_lines, reason = "one arm per kind of entry")]
@@ -29,8 +40,7 @@ pub fn payload(
     entry: &Entry,
     workflow: &Workflow,
     ready: &dyn Fn(&str) -> Option<SystemTime>,
-    question: Option<&str>,
-    decisions: &[Change],
+    new: &New<'_>,
 ) -> (String, Payload) {
     let ready = |stage: &str| ready(stage).map(wire_time::timestamp);
     match entry {
@@ -70,7 +80,7 @@ pub fn payload(
         }
         Entry::DecisionAsked { stage, decision_id } => of(
             stage,
-            Payload::DecisionAsked(asked(*decision_id, decisions)),
+            Payload::DecisionAsked(asked(*decision_id, new.decisions)),
         ),
         Entry::DecisionResolved {
             stage, decision_id, ..
@@ -83,10 +93,7 @@ pub fn payload(
             clarification_id,
         } => maybe_of(
             stage.as_deref(),
-            Payload::ClarificationAsked(ClarificationAsked {
-                clarification_id: clarification_id.to_string(),
-                question: question.unwrap_or_default().to_owned(),
-            }),
+            Payload::ClarificationAsked(question(*clarification_id, new.clarifications)),
         ),
         Entry::ClarificationAnswered {
             stage,
@@ -99,7 +106,7 @@ pub fn payload(
                     .live
                     .answers
                     .last()
-                    .map_or_else(String::new, |(_, answer)| answer.clone()),
+                    .map_or_else(String::new, |answered| answered.answer.clone()),
             }),
         ),
         Entry::RetryScheduled {
@@ -134,6 +141,7 @@ pub fn payload(
         })),
         Entry::Resumed { reason } => whole(Payload::Resumed(WorkflowResumed {
             reason: reason.clone(),
+            budget: new.budget,
         })),
         Entry::CancelRequested { reason } => {
             whole(Payload::CancelRequested(WorkflowCancelRequested {
@@ -230,6 +238,31 @@ fn asked(decision_id: DecisionId, decisions: &[Change]) -> DecisionAsked {
         request: stored.and_then(|stored| DecisionRequest::decode(stored.request.as_slice()).ok()),
         expire_time: stored.map(|stored| wire_time::timestamp(stored.expire_time)),
     }
+}
+
+fn question(
+    clarification_id: ClarificationId,
+    clarifications: &[clarifications::Change],
+) -> ClarificationAsked {
+    use clarifications::Change;
+    let asked = clarifications.iter().find_map(|change| match change {
+        Change::Ask(stored) if stored.clarification_id == clarification_id => Some(stored),
+        Change::Ask(_) | Change::Answer { .. } => None,
+    });
+    asked.map_or_else(
+        || ClarificationAsked {
+            clarification_id: clarification_id.to_string(),
+            ..ClarificationAsked::default()
+        },
+        |stored| ClarificationAsked {
+            clarification_id: clarification_id.to_string(),
+            question: stored.question.clone(),
+            kind: i32::from(stored.kind),
+            choices: stored.choices.clone(),
+            round: stored.round,
+            expire_time: Some(wire_time::timestamp(stored.expire_time)),
+        },
+    )
 }
 
 fn resolved(workflow: &Workflow, stage: &str, decision_id: DecisionId) -> DecisionResolved {

@@ -10,10 +10,10 @@ use rand::Rng;
 
 use contracts::id::ClarificationId;
 use contracts::orchestrator::{StageResult, WorkflowEvent, workflow_event};
-use contracts::task::{Artifact, Progress};
+use contracts::task::{Artifact, Budget, ClarificationRequest, Progress, Usage};
 use contracts::{trace, wire_time};
 
-use super::live::{self, DecisionFacts, Millis};
+use super::live::{self, AnswerFacts, BudgetFacts, DecisionFacts, Millis};
 use super::record;
 use super::workflow::Workflow;
 use crate::agents::Reservation;
@@ -25,6 +25,7 @@ use crate::store::{clarifications, decisions};
 
 mod decide;
 mod rows;
+mod waits;
 
 /// How long a decision waits for a person.
 pub const DECISION_PATIENCE: Duration = Duration::from_hours(24);
@@ -47,15 +48,30 @@ pub struct Input {
     /// The answer that goes with `DecisionResolved`.
     pub decided: Option<DecisionFacts>,
     /// The question that goes with `ClarificationAsked`.
-    pub asked: Option<clarifications::StoredClarification>,
-    /// The answer that goes with `ClarificationAnswered`: question and answer.
-    pub answered: Option<(ClarificationId, String, String)>,
+    pub asked: Option<Asked>,
+    /// The answer that goes with `ClarificationAnswered`; empty with `ClarificationExpired`.
+    pub answered: Option<AnswerFacts>,
+    /// What the running attempt of a stage has spent so far.
+    pub spent: Option<(String, Usage)>,
+    /// A new budget.
+    pub budget: Option<Budget>,
     /// Progress of a running stage: stage, progress, sequence of its event.
     pub progress: Option<(String, Progress, i64)>,
     /// An artifact of a running stage: stage, artifact, sequence of its event.
     pub artifact: Option<(String, Artifact, i64)>,
     /// The call that caused it.
     pub request: Option<RequestRow>,
+}
+
+/// A question about the requirements.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Its id.
+    pub clarification_id: ClarificationId,
+    /// Stage; empty: asked at intake.
+    pub stage: String,
+    /// The question.
+    pub request: ClarificationRequest,
 }
 
 /// What must be done once the step is committed.
@@ -158,7 +174,8 @@ struct Step<'a> {
     new_tasks: Vec<NewTask>,
     effects: Vec<Effect>,
     request: Option<RequestRow>,
-    question: Option<String>,
+    asked: Option<Asked>,
+    budget: Option<Budget>,
 }
 
 struct NewTask {
@@ -182,19 +199,23 @@ impl<'a> Step<'a> {
             new_tasks: Vec::new(),
             effects: Vec::new(),
             request: None,
-            question: None,
+            asked: None,
+            budget: None,
         }
     }
 
     fn run(&mut self, input: Input) -> Result<(), Rejected> {
         self.request = input.request;
+        self.asked = input.asked;
+        if let Some(budget) = input.budget {
+            self.next.live.budget = Some(BudgetFacts::from(&budget));
+            self.budget = Some(budget);
+        }
+        if let Some((stage, usage)) = input.spent {
+            self.spent(&stage, &usage);
+        }
         if let Some((stage, result)) = input.result {
-            if let Some(outcome) = result.outcome() {
-                self.next.live.learn(outcome);
-            }
-            if let Some(number) = self.next.stage_number(&stage) {
-                self.next.live.stages[number].has_result = true;
-            }
+            self.learn(&stage, &result);
             self.results.push((stage.clone(), result.encode_to_vec()));
             self.next.results.insert(stage, Arc::new(result));
         }
@@ -204,16 +225,8 @@ impl<'a> Step<'a> {
         if let Some(decided) = input.decided {
             self.decided(decided);
         }
-        if let Some((clarification_id, question, answer)) = input.answered {
-            self.clarifications.push(clarifications::Change::Answer {
-                clarification_id,
-                time: self.setting.now,
-                answer: answer.clone(),
-                actor: self.actor.clone(),
-            });
-            if !answer.is_empty() {
-                self.next.live.answers.push((question, answer));
-            }
+        if let Some(answered) = input.answered {
+            self.answered(answered);
         }
         if let Some((stage, progress, sequence)) = input.progress {
             self.progressed(&stage, progress, sequence);
@@ -224,10 +237,6 @@ impl<'a> Step<'a> {
             }
             let payload = record::artifact(artifact);
             self.push(stage, payload);
-        }
-        if let Some(asked) = input.asked {
-            self.question = Some(asked.question.clone());
-            self.clarifications.push(clarifications::Change::Ask(asked));
         }
         if let Some(event) = input.event {
             self.tell(&event)?;
@@ -395,6 +404,7 @@ impl<'a> Step<'a> {
             start_time: facts.start.map(Millis::time),
             end_time: self.setting.now,
         });
+        self.settle(number);
     }
 
     fn progressed(&mut self, stage: &str, progress: Progress, sequence: i64) {
@@ -417,6 +427,9 @@ impl<'a> Step<'a> {
             self.next.end_time = Some(self.setting.now);
             self.effects.push(Effect::Ended);
         }
+        if let Entry::ClarificationAsked { .. } = entry {
+            self.open_question();
+        }
         if let Entry::Retried { .. } = entry {
             self.next.end_time = None;
             let again = self.setting.now + super::submit::timeout(&self.next.submission.request);
@@ -429,8 +442,11 @@ impl<'a> Step<'a> {
             entry,
             &self.next,
             &ready,
-            self.question.as_deref(),
-            &self.decisions,
+            &record::New {
+                decisions: &self.decisions,
+                clarifications: &self.clarifications,
+                budget: self.budget,
+            },
         );
         self.next.last_sequence -= 1;
         self.push(stage, payload);

@@ -11,19 +11,18 @@ use contracts::agent::type_name;
 use contracts::error::Error;
 use contracts::error_reason::ErrorReason;
 use contracts::id::{ClarificationId, WorkflowId};
-use contracts::orchestrator::{self as wire, AnswerKind, CreateWorkflowRequest, WorkflowType};
+use contracts::orchestrator::{self as wire, CreateWorkflowRequest, WorkflowType};
 use contracts::parse::{self, Fields};
-use contracts::task::AgentType;
+use contracts::task::{AgentType, AnswerKind, Budget, ClarificationRequest};
 use contracts::wire_time;
 
 use super::live::{Live, RepositoryFacts, StageFacts, UsageFacts};
-use super::step::{self, CLARIFICATION_PATIENCE, Input};
+use super::step::{self, Asked, Input};
 use super::workflow::{Submission, Workflow};
 use super::{Engine, EngineError, Outcome};
 use crate::plan::event::Event;
 use crate::plan::pipeline::Pipeline;
 use crate::plan::state::State;
-use crate::store::clarifications::StoredClarification;
 use crate::store::requests::{self, RequestRow};
 
 /// Environment that workflows deploy to when they name none.
@@ -81,7 +80,9 @@ pub fn check(
     let least = Duration::from_secs(1);
     fields.duration("timeout", request.timeout, least, TIMEOUT_MOST);
     check_repository(&mut fields, &request, kind);
-    check_budget(&mut fields, &request);
+    if let Some(budget) = &request.budget {
+        check_budget(&mut fields, budget);
+    }
     check_parameters(&mut fields, &request, &pipeline);
     fields.finish(Checked {
         request,
@@ -120,10 +121,8 @@ fn check_repository(fields: &mut Fields, request: &CreateWorkflowRequest, kind: 
     }
 }
 
-fn check_budget(fields: &mut Fields, request: &CreateWorkflowRequest) {
-    let Some(budget) = &request.budget else {
-        return;
-    };
+/// Checks the bounds of a budget.
+pub fn check_budget(fields: &mut Fields, budget: &Budget) {
     for (field, value) in [
         ("budget.token_count", budget.token_count),
         ("budget.cost_micros", budget.cost_micros),
@@ -300,6 +299,8 @@ impl Engine {
             revision: String::new(),
             endpoint: String::new(),
             usage: UsageFacts::default(),
+            wall_millis: 0,
+            budget: None,
             answers: Vec::new(),
             start: None,
             stages: vec![StageFacts::default(); pipeline.stages.len()],
@@ -337,7 +338,7 @@ impl Engine {
             subject: workflow.id().to_string(),
             create_time: self.clock().now(),
         });
-        let asked = self.question(workflow);
+        let asked = question(workflow);
         let event = match &asked {
             None => Event::Submitted,
             Some(asked) => Event::ClarificationAsked {
@@ -354,41 +355,34 @@ impl Engine {
             ..Input::default()
         }
     }
+}
 
-    // Work without requirements is asked about before anything starts.
-    fn question(&self, workflow: &Workflow) -> Option<StoredClarification> {
-        let request = &workflow.submission.request;
-        let named = request.parameters.values().any(|task| {
-            matches!(&task.task, Some(wire::stage_task::Task::Scaffold(task)) if !task.requirements.is_empty())
-        });
-        let question = match request.r#type() {
-            WorkflowType::Feature => "What is the feature to do?",
-            WorkflowType::Bugfix => "What goes wrong, and what should happen instead?",
-            WorkflowType::App
-            | WorkflowType::Change
-            | WorkflowType::Custom
-            | WorkflowType::Unspecified => return None,
-        };
-        if named || !request.requirements.trim().is_empty() {
-            return None;
-        }
-        let now = self.clock().now();
-        Some(StoredClarification {
-            clarification_id: ClarificationId::new(),
-            namespace: workflow.submission.namespace.clone(),
-            workflow_id: workflow.id(),
-            stage: String::new(),
-            question: question.to_owned(),
-            kind: AnswerKind::Text as i16,
-            choices: Vec::new(),
-            round: 1,
-            create_time: now,
-            expire_time: now + CLARIFICATION_PATIENCE,
-            answer_time: None,
-            answer: String::new(),
-            actor: String::new(),
-        })
+// Work without requirements is asked about before anything starts.
+fn question(workflow: &Workflow) -> Option<Asked> {
+    let request = &workflow.submission.request;
+    let named = request.parameters.values().any(|task| {
+        matches!(&task.task, Some(wire::stage_task::Task::Scaffold(task)) if !task.requirements.is_empty())
+    });
+    let question = match request.r#type() {
+        WorkflowType::Feature => "What is the feature to do?",
+        WorkflowType::Bugfix => "What goes wrong, and what should happen instead?",
+        WorkflowType::App
+        | WorkflowType::Change
+        | WorkflowType::Custom
+        | WorkflowType::Unspecified => return None,
+    };
+    if named || !request.requirements.trim().is_empty() {
+        return None;
     }
+    Some(Asked {
+        clarification_id: ClarificationId::new(),
+        stage: String::new(),
+        request: ClarificationRequest {
+            question: question.to_owned(),
+            kind: AnswerKind::Text.into(),
+            choices: Vec::new(),
+        },
+    })
 }
 
 /// What of a request must be the same for it to be the same request.

@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use tokio::time::Instant;
 
 use contracts::id::InstanceId;
+use contracts::task::DecisionRequest;
 
 use super::drive::{self, Begin};
-use super::live::DecisionFacts;
+use super::live::{AnswerFacts, DecisionFacts};
 use super::mesh::about_a_second;
 use super::step::{self, Input, LEASE};
 use super::{Engine, EngineError, Outcome};
@@ -17,7 +19,9 @@ use crate::agents::REMEMBERED;
 use crate::plan::event::{Event, Resolution};
 use crate::plan::state::TaskState;
 use crate::store::tasks::OrphanedTask;
-use crate::store::{agents, clarifications, decisions, replicas, requests, tasks, workflows};
+use crate::store::{
+    agents, clarifications, decisions, malformed, replicas, requests, tasks, workflows,
+};
 
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 const FORGET_EVERY: Duration = Duration::from_mins(10);
@@ -139,7 +143,13 @@ async fn sweep(engine: &Engine) -> Result<(), EngineError> {
     for clarification in unanswered {
         let id = clarification.clarification_id;
         let input = Input {
-            answered: Some((id, clarification.question.clone(), String::new())),
+            answered: Some(AnswerFacts {
+                clarification_id: id,
+                stage: clarification.stage.clone(),
+                question: clarification.question.clone(),
+                answer: String::new(),
+                actor: String::new(),
+            }),
             ..by_time(Event::ClarificationExpired {
                 clarification_id: id,
             })
@@ -157,11 +167,13 @@ async fn sweep(engine: &Engine) -> Result<(), EngineError> {
 
 async fn reject(engine: &Engine, decision: &decisions::StoredDecision) -> Result<(), EngineError> {
     let reason = "nobody decided in time".to_owned();
+    let asked = DecisionRequest::decode(decision.request.as_slice())
+        .map_err(|error| malformed("decisions", &error))?;
     let input = Input {
         decided: Some(DecisionFacts {
             decision_id: decision.decision_id,
-            category: 0,
-            subject_digest: String::new(),
+            category: asked.category,
+            subject_digest: asked.subject_digest,
             resolution: contracts::task::Resolution::Reject.into(),
             choice: String::new(),
             rationale: reason,

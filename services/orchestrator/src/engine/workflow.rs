@@ -11,10 +11,10 @@ use contracts::id::WorkflowId;
 use contracts::orchestrator::{
     self as wire, CreateWorkflowRequest, StageResult, StageState, WorkflowOutcome, WorkflowState,
 };
-use contracts::task::Verdict;
+use contracts::task::{Budget, Verdict};
 use contracts::{trace, wire_time};
 
-use super::live::{Live, Millis};
+use super::live::{BudgetFacts, Live, Millis, UsageFacts};
 use crate::plan::pipeline::Pipeline;
 use crate::store::workflows::{ListedWorkflow, LoadedWorkflow};
 use crate::store::{StoreError, malformed};
@@ -136,14 +136,29 @@ impl Workflow {
         })
     }
 
+    /// What may be spent. `None`: whatever it takes.
+    pub fn budget(&self) -> Option<BudgetFacts> {
+        let first = self.submission.request.budget.as_ref();
+        self.live.budget.or_else(|| first.map(BudgetFacts::from))
+    }
+
+    /// What was spent, by attempts that still run, too.
+    pub fn spent(&self) -> UsageFacts {
+        let mut spent = self.live.usage;
+        for facts in &self.live.stages {
+            spent.add(&facts.spent);
+        }
+        spent
+    }
+
     /// The requirements, with what was answered since.
     pub fn requirements(&self) -> String {
         let mut text = self.submission.request.requirements.clone();
-        for (question, answer) in &self.live.answers {
+        for answered in &self.live.answers {
             if !text.is_empty() {
                 text.push_str("\n\n");
             }
-            for part in [question, "\n", answer] {
+            for part in [answered.question.as_str(), "\n", answered.answer.as_str()] {
                 text.push_str(part);
             }
         }
@@ -197,7 +212,8 @@ impl Workflow {
             end_time: self.end_time.map(wire_time::timestamp),
             trace_id: trace::trace_id(&submission.traceparent).to_owned(),
             last_sequence: self.last_sequence,
-            budget: request.budget,
+            budget: self.budget().map(Budget::from),
+            usage: Some(self.spent().into()),
         }
     }
 

@@ -7,13 +7,15 @@ use contracts::error_reason::ErrorReason;
 use contracts::id::{ClarificationId, WorkflowId};
 use contracts::orchestrator::clarification_service_server::ClarificationService as Service;
 use contracts::orchestrator::{
-    AnswerClarificationRequest, AnswerClarificationResponse, AnswerKind, Clarification,
+    AnswerClarificationRequest, AnswerClarificationResponse, Clarification,
     ListClarificationsRequest, ListClarificationsResponse,
 };
 use contracts::parse::Fields;
+use contracts::task::AnswerKind;
 use contracts::wire_time;
 
 use super::{NAMESPACE, actor, page_token, read_page, request_row, store_error};
+use crate::engine::live::AnswerFacts;
 use crate::engine::step::Input;
 use crate::engine::submit::digest;
 use crate::engine::{Engine, EngineError};
@@ -128,7 +130,13 @@ impl ClarificationService {
                     event: Some(Event::ClarificationAnswered {
                         clarification_id: id,
                     }),
-                    answered: Some((id, stored.question.clone(), request.answer.clone())),
+                    answered: Some(AnswerFacts {
+                        clarification_id: id,
+                        stage: stored.stage.clone(),
+                        question: stored.question.clone(),
+                        answer: request.answer.clone(),
+                        actor: String::new(),
+                    }),
                     actor: by.clone(),
                     request: request_row(
                         &request.request_id,

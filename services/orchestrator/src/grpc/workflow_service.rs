@@ -20,6 +20,7 @@ use contracts::orchestrator::{
     WatchWorkflowResponse, WatchWorkflowsRequest, WatchWorkflowsResponse,
 };
 use contracts::parse::Fields;
+use contracts::task::Budget;
 use contracts::wire_time;
 
 use super::{NAMESPACE, actor, page_token, pipeline_service, read_page, request_row, store_error};
@@ -32,6 +33,7 @@ use crate::plan::event::Event;
 use crate::store::workflows::{self};
 use crate::store::{events, tasks};
 
+mod budget;
 mod logs;
 mod many;
 
@@ -89,29 +91,34 @@ impl WorkflowService {
         submit::check(request, pipeline)
     }
 
+    // What the same call was answered before.
+    async fn earlier(&self, asked: &Asked) -> Result<Option<Workflow>, Error> {
+        self.engine
+            .earlier(NAMESPACE, asked.method, &asked.request_id, &asked.content)
+            .await
+    }
+
     // Asks something of a workflow, once per request id.
     async fn ask(&self, asked: Asked) -> Result<wire::Workflow, Error> {
+        if let Some(workflow) = self.earlier(&asked).await? {
+            return Ok(workflow.to_wire(true));
+        }
         let Asked {
             method,
             workflow_id,
             request_id,
             content,
             event,
+            budget,
             actor,
         } = asked;
-        if let Some(workflow) = self
-            .engine
-            .earlier(NAMESPACE, method, &request_id, &content)
-            .await?
-        {
-            return Ok(workflow.to_wire(true));
-        }
         let now = self.engine.clock().now();
         let asked = self
             .engine
             .apply::<EngineError>(NAMESPACE, workflow_id, |workflow| {
                 Ok(Input {
                     event: Some(event.clone()),
+                    budget,
                     actor: actor.clone(),
                     request: request_row(
                         &request_id,
@@ -281,6 +288,7 @@ struct Asked {
     request_id: String,
     content: Vec<u8>,
     event: Event,
+    budget: Option<Budget>,
     actor: String,
 }
 
@@ -305,6 +313,7 @@ impl Asked {
             request_id: request_id.to_owned(),
             content,
             event,
+            budget: None,
             actor,
         })
     }
@@ -480,7 +489,7 @@ impl Service for WorkflowService {
     ) -> Result<Response<ResumeWorkflowResponse>, Status> {
         let actor = actor(&request);
         let request = request.into_inner();
-        let asked = Asked::parse(
+        let mut asked = Asked::parse(
             "ResumeWorkflow",
             &request.workflow_id,
             &request.request_id,
@@ -491,6 +500,16 @@ impl Service for WorkflowService {
                 reason: request.reason.clone(),
             },
         )?;
+        asked.budget = request.budget;
+        let already = self.earlier(&asked).await?;
+        if already.is_none() {
+            let workflow = self
+                .engine
+                .get(NAMESPACE, asked.workflow_id)
+                .await
+                .map_err(Error::from)?;
+            budget::check(&workflow, request.budget.as_ref())?;
+        }
         let workflow = Some(self.ask(asked).await?);
         Ok(Response::new(ResumeWorkflowResponse { workflow }))
     }

@@ -202,9 +202,13 @@ impl Step<'_> {
         Ok(())
     }
 
-    pub fn budget_exhausted(&mut self, name: &str, epoch: i64) -> Result<(), Rejected> {
+    pub fn budget_exhausted(
+        &mut self,
+        name: &str,
+        epoch: i64,
+        reason: &str,
+    ) -> Result<(), Rejected> {
         let index = self.release(name, epoch)?;
-        let reason = "the budget ran out";
         if self.state.stages[index].kind == TaskKind::Undo {
             self.undo_ended(index, Verdict::NotProven, reason.to_owned());
         } else if self.is_stopping(index) {

@@ -120,6 +120,8 @@ pub enum Event {
         stage: String,
         /// Epoch of the lease.
         epoch: i64,
+        /// What ran out, in one sentence.
+        reason: String,
     },
     /// There is budget again.
     BudgetGranted,

@@ -103,7 +103,11 @@ impl<'a> Step<'a> {
                 reason,
             } => self.attempt_lost(stage, *epoch, reason),
             Event::AttemptCancelled { stage, epoch } => self.attempt_cancelled(stage, *epoch),
-            Event::BudgetExhausted { stage, epoch } => self.budget_exhausted(stage, *epoch),
+            Event::BudgetExhausted {
+                stage,
+                epoch,
+                reason,
+            } => self.budget_exhausted(stage, *epoch, reason),
             Event::ScheduleTimedOut { stage } => self.schedule_timed_out(stage),
             Event::DecisionOpened { stage, decision_id } => {
                 self.decision_opened(stage, *decision_id)

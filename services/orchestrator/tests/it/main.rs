@@ -12,4 +12,5 @@ mod database;
 mod keys;
 mod mesh;
 mod replicas;
+mod waits;
 mod workflows;

@@ -4,14 +4,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use contracts::task::{Budget, Usage};
+use contracts::task::{Budget, BudgetLimit, ClarificationRequest, Usage};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Draft, Error, Generator, Order, Stop};
 use crate::{
     brief::Brief,
+    kept::Memory,
     model::{Answer, Ended, Model, Request, canonical},
+    text,
 };
 
 mod files;
@@ -40,6 +42,8 @@ const STUCK: usize = 3;
 const RETRIES: u32 = 4;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_mins(1);
+/// Questions that one workflow may ask (task.proto).
+const QUESTIONS: usize = 3;
 /// Left for committing and publishing.
 const TIME_TO_PUBLISH: Duration = Duration::from_secs(10);
 
@@ -76,10 +80,19 @@ impl Generator for ModelGenerator {
         Box::pin(async move {
             let model = (self.open)();
             let mut session = Session::new(order, &*model);
-            let (stop, finish) = session.run().await?;
-            Ok(session.draft(stop, finish))
+            let end = session.run().await?;
+            Ok(session.draft(end))
         })
     }
+}
+
+/// Why the loop ended.
+enum End {
+    Stopped(Stop),
+    Finished(Finish),
+    Asked(ClarificationRequest),
+    /// A limit, and what of the budget is missing, in a sentence.
+    Exhausted(BudgetLimit, String),
 }
 
 /// One draft in the making.
@@ -91,6 +104,8 @@ struct Session<'a> {
     usage: Usage,
     rounds: u32,
     deadline: Instant,
+    // Whether it is the budget that ends the time, and not the task.
+    wall_is_budget: bool,
     // How often each action gave each result.
     repeated: HashMap<(String, String), usize>,
 }
@@ -107,41 +122,51 @@ impl<'a> Session<'a> {
             .deadline
             .checked_sub(TIME_TO_PUBLISH)
             .unwrap_or(order.deadline);
+        let mut bench = Workbench::new(order.source);
+        let mut ledger = Ledger::default();
+        let mut rounds = 0;
+        if let Some(kept) = order.kept {
+            bench.restore(&kept.changes);
+            ledger.restore(&kept.memory);
+            rounds = kept.memory.rounds;
+        }
         Self {
             order,
             model,
-            bench: Workbench::new(order.source),
-            ledger: Ledger::default(),
+            bench,
+            ledger,
             usage: Usage::default(),
-            rounds: 0,
+            rounds,
             deadline: by_budget.map_or(by_task, |wall| wall.min(by_task)),
+            wall_is_budget: by_budget.is_some_and(|wall| wall < by_task),
             repeated: HashMap::new(),
         }
     }
 
-    async fn run(&mut self) -> Result<(Stop, Option<Finish>), Error> {
+    async fn run(&mut self) -> Result<End, Error> {
         loop {
-            if self.rounds == ROUNDS {
-                return Ok((Stop::Rounds, None));
+            if self.rounds >= ROUNDS {
+                return Ok(End::Stopped(Stop::Rounds));
             }
             let request = self.request().await?;
-            if let Some(stop) = self.exhausted(&request) {
-                return Ok((stop, None));
+            if let Some(end) = self.exhausted(&request) {
+                return Ok(end);
             }
             self.rounds += 1;
             let Ok(answered) = timeout_at(self.deadline, self.ask(&request)).await else {
-                return Ok((Stop::WallTime, None));
+                return Ok(self.out_of_time());
             };
             let answer = answered?;
             answer.spent.settle(&mut self.usage);
+            (self.order.spent)(self.usage);
             match answer.ended {
                 Ended::Complete => {}
-                Ended::Refused => return Ok((Stop::Refused, None)),
-                Ended::ContextOverflow => return Ok((Stop::Tokens, None)),
+                Ended::Refused => return Ok(End::Stopped(Stop::Refused)),
+                Ended::ContextOverflow => return Ok(End::Stopped(Stop::Context)),
                 Ended::Truncated => {
                     self.ledger.note("The last answer was cut off, and nothing of it was carried out: do less at once.");
                     if self.is_stuck("truncated", "") {
-                        return Ok((Stop::Stuck, None));
+                        return Ok(End::Stopped(Stop::Stuck));
                     }
                     continue;
                 }
@@ -159,15 +184,27 @@ impl<'a> Session<'a> {
             model: self.model.name().to_owned(),
             system: prompt::SYSTEM.to_owned(),
             prompt: prompt::build(self.order.brief, &self.bench, &self.ledger).await?,
-            tools: tools::all(),
+            tools: tools::all(self.may_ask()),
             max_output_tokens: OUTPUT_TOKENS,
         })
     }
 
+    fn may_ask(&self) -> bool {
+        self.order.brief.clarifications.len() < QUESTIONS
+    }
+
+    fn out_of_time(&self) -> End {
+        if self.wall_is_budget {
+            End::Exhausted(BudgetLimit::WallTime, "more of it is needed".to_owned())
+        } else {
+            End::Stopped(Stop::WallTime)
+        }
+    }
+
     /// Reserves what the call can cost; what is not there is not spent.
-    fn exhausted(&self, request: &Request) -> Option<Stop> {
+    fn exhausted(&self, request: &Request) -> Option<End> {
         if Instant::now() >= self.deadline {
-            return Some(Stop::WallTime);
+            return Some(self.out_of_time());
         }
         let unlimited = Budget::default();
         let budget = self.order.budget.unwrap_or(&unlimited);
@@ -176,10 +213,15 @@ impl<'a> Session<'a> {
         let reserved = input.saturating_add(i64::from(request.max_output_tokens));
         let used = self.usage.input_token_count + self.usage.output_token_count;
         if budget.token_count > 0 && used.saturating_add(reserved) > budget.token_count {
-            return Some(Stop::Tokens);
+            let left = budget.token_count.saturating_sub(used).max(0);
+            let missing = format!("the next call may need {reserved}, and {left} are left");
+            return Some(End::Exhausted(BudgetLimit::Tokens, missing));
         }
         if budget.cost_micros > 0 && self.usage.cost_micros >= budget.cost_micros {
-            return Some(Stop::Cost);
+            return Some(End::Exhausted(
+                BudgetLimit::Cost,
+                "nothing of it is left".to_owned(),
+            ));
         }
         None
     }
@@ -203,24 +245,32 @@ impl<'a> Session<'a> {
             .map_err(|error| Error::Model(Box::new(error)))
     }
 
-    async fn carry_out(&mut self, answer: Answer) -> Result<Option<(Stop, Option<Finish>)>, Error> {
+    async fn carry_out(&mut self, answer: Answer) -> Result<Option<End>, Error> {
         self.ledger.begin_round(&answer.text);
         if answer.calls.is_empty() {
             self.ledger
                 .note("The last answer called no tool: call one, or `done`.");
-            return Ok(self.is_stuck("no call", "").then_some((Stop::Stuck, None)));
+            return Ok(self
+                .is_stuck("no call", "")
+                .then_some(End::Stopped(Stop::Stuck)));
         }
+        let may_ask = self.may_ask();
         for call in answer.calls.into_iter().take(CALLS) {
             let action = format!("{} {}", call.tool, canonical::text(&call.input));
-            let outcome = tools::call(&mut self.bench, &mut self.ledger, call).await?;
+            let outcome = tools::call(&mut self.bench, &mut self.ledger, call, may_ask).await?;
             let Entry { line, detail } = match outcome {
-                Outcome::Finished(finish) => return Ok(Some((Stop::Done, Some(finish)))),
+                Outcome::Finished(finish) => return Ok(Some(End::Finished(finish))),
+                Outcome::Asked(question) => {
+                    self.ledger
+                        .note(&format!("ask: {}", text::clean_line(&question.question)));
+                    return Ok(Some(End::Asked(question)));
+                }
                 Outcome::Went(entry) => entry,
             };
             let result = format!("{line}\n{detail}");
             self.ledger.add(Entry { line, detail });
             if self.is_stuck(&action, &result) {
-                return Ok(Some((Stop::Stuck, None)));
+                return Ok(Some(End::Stopped(Stop::Stuck)));
             }
         }
         Ok(None)
@@ -235,26 +285,73 @@ impl<'a> Session<'a> {
         *count >= STUCK
     }
 
-    fn draft(self, stop: Stop, finish: Option<Finish>) -> Draft {
-        let finish = finish.unwrap_or_default();
+    fn draft(self, end: End) -> Draft {
         let changes = self.bench.changes();
-        let summary = if stop != Stop::Done {
-            format!("{} after {} round(s)", reason(stop), self.rounds)
-        } else if finish.summary.is_empty() {
-            format!("{} files changed", changes.len())
-        } else {
-            finish.summary
+        let rounds = self.rounds;
+        let memory = Memory {
+            rounds,
+            ..self.ledger.memory()
         };
-        Draft {
-            changes,
-            analysis: finish.analysis,
-            summary,
+        let base = Draft {
             model: self.model.name().to_owned(),
             usage: self.usage,
-            round_count: self.rounds,
-            confidence: finish.confidence,
-            ..Draft::empty(stop)
+            round_count: rounds,
+            ..Draft::empty(Stop::Done)
+        };
+        match end {
+            End::Finished(finish) => Draft {
+                summary: if finish.summary.is_empty() {
+                    format!("{} files changed", changes.len())
+                } else {
+                    finish.summary
+                },
+                analysis: finish.analysis,
+                confidence: finish.confidence,
+                changes,
+                ..base
+            },
+            End::Stopped(stop) => Draft {
+                summary: format!("{} after {rounds} round(s)", reason(stop)),
+                stop,
+                changes,
+                ..base
+            },
+            End::Asked(question) => Draft {
+                summary: format!("Asks: {}", text::clean_line(&question.question)),
+                stop: Stop::Asked,
+                question: Some(question),
+                changes,
+                memory,
+                ..base
+            },
+            End::Exhausted(exhausted, missing) => {
+                let stop = match exhausted {
+                    BudgetLimit::Tokens => Stop::Tokens,
+                    BudgetLimit::Cost => Stop::Cost,
+                    BudgetLimit::WallTime | BudgetLimit::Unspecified => Stop::WallTime,
+                };
+                Draft {
+                    summary: format!(
+                        "{} of the budget ran out after {rounds} round(s): {missing}",
+                        part(exhausted)
+                    ),
+                    stop,
+                    exhausted,
+                    changes,
+                    memory,
+                    ..base
+                }
+            }
         }
+    }
+}
+
+fn part(limit: BudgetLimit) -> &'static str {
+    match limit {
+        BudgetLimit::Unspecified => "Something",
+        BudgetLimit::Tokens => "The tokens",
+        BudgetLimit::Cost => "The money",
+        BudgetLimit::WallTime => "The time",
     }
 }
 
@@ -267,5 +364,7 @@ fn reason(stop: Stop) -> &'static str {
         Stop::WallTime => "The time ran out",
         Stop::Stuck => "The model did the same with the same result three times",
         Stop::Refused => "The model refused",
+        Stop::Context => "There was more to tell the model than it can take",
+        Stop::Asked => "The model asked",
     }
 }

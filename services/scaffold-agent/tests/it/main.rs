@@ -15,3 +15,4 @@ mod recording;
 mod refusals;
 mod serving;
 mod tasks;
+mod waiting;

@@ -204,7 +204,7 @@ async fn what_went_wrong_is_told_to_the_model_and_never_reaches_the_commit() {
         "is in tests/test_greet.py 2 times, at lines 1, 2",
         "nowhere.py does not exist",
         "unknown field `with`",
-        "there is no tool `shell`, only read, search, edit, write, delete, done",
+        "there is no tool `shell`, only read, search, edit, write, delete, done, ask",
     ] {
         assert!(told.contains(said), "{said}: {told}");
     }
@@ -284,7 +284,7 @@ async fn work_that_is_not_done_is_never_committed() {
         (
             vec![write(), ended(Ended::ContextOverflow)],
             Verdict::NotProven,
-            StopReason::Tokens,
+            StopReason::Context,
         ),
         (
             vec![write(), miss(), miss(), miss()],

@@ -15,6 +15,8 @@ use futures::future::BoxFuture;
 use scaffold_agent::{
     brief::Brief,
     generator::{Draft, Generator as _, Order, model::ModelGenerator},
+    ground::{Ground, Site},
+    kept,
     model::{Answer, Call, Ended, Error, Model, Request, Spent, recorder::Recorder},
     source::Source,
 };
@@ -146,7 +148,19 @@ pub async fn record(
     task: &ScaffoldTask,
     script: Vec<Result<Answer, Error>>,
 ) -> Recorded {
-    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    record_more(folder, repository, context, task, script).await
+}
+
+/// The same, beside what was recorded before.
+pub async fn record_more(
+    folder: TempDir,
+    repository: &Repository,
+    context: &TaskContext,
+    task: &ScaffoldTask,
+    script: Vec<Result<Answer, Error>>,
+) -> Recorded {
+    let cache = tempfile::tempdir().unwrap();
     let scripted = Arc::new(Scripted {
         lines: Mutex::new(script),
         asked: Mutex::default(),
@@ -155,14 +169,27 @@ pub async fn record(
     let recorder = Arc::new(recorder);
     let open = move || Box::new(Shared(recorder.clone())) as Box<dyn Model>;
     let generator = ModelGenerator::new("recorder", Box::new(open));
-    let opened = RepositoryCache::new(cache.path())
-        .open(&repository.url())
+    let repositories = RepositoryCache::new(cache.path());
+    let brief = Brief::parse(context, task).unwrap();
+    let site = Site {
+        cache: &repositories,
+        root: cache.path(),
+        name: &brief.subject.name,
+        key: &brief.key,
+        task_id: &context.task_id,
+    };
+    let asked = contracts::task::Repository {
+        url: repository.url(),
+        ..contracts::task::Repository::default()
+    };
+    let ground = Ground::prepare(site, &asked).await.unwrap();
+    let source = Source::read(&ground.repository, ground.parent)
         .await
         .unwrap();
-    let main = opened.resolve("main").await.unwrap();
-    let source = Source::read(&opened, main).await.unwrap();
-    let brief = Brief::parse(context, task).unwrap();
+    let kept = kept::find(&ground, &context.checkpoint).await.unwrap();
     let order = Order {
+        kept: kept.as_ref(),
+        spent: &|_| {},
         brief: &brief,
         source: &source,
         budget: context.budget.as_ref(),

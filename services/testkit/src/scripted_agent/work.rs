@@ -51,6 +51,7 @@ impl Log {
 }
 
 struct Work {
+    attempt: i32,
     log: watch::Sender<Log>,
     stop: CancellationToken,
 }
@@ -129,6 +130,8 @@ impl Workbench {
             context.task_id = TaskId::new().to_string();
         }
         let found = self.tasks().get(&context.task_id).cloned();
+        // A newer attempt is begun anew, as by real agents.
+        let found = found.filter(|work| context.attempt <= work.attempt || context.reattach_only);
         let began = found.is_none();
         self.0.calls.send_modify(|calls| {
             calls.push(Call {
@@ -198,11 +201,16 @@ impl Workbench {
 
     fn begin(&self, context: &TaskContext, steps: Vec<Step>) -> Arc<Work> {
         let work = Arc::new(Work {
+            attempt: context.attempt,
             log: watch::Sender::default(),
             stop: self.0.end.child_token(),
         });
-        self.tasks()
+        let older = self
+            .tasks()
             .insert(context.task_id.clone(), Arc::clone(&work));
+        if let Some(older) = older {
+            older.stop.cancel();
+        }
         let running = Arc::clone(&work);
         let instance_id = self.0.instance_id.to_string();
         self.0.running.spawn(async move {

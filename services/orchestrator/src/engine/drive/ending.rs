@@ -6,12 +6,19 @@ use tonic::{Code, Status};
 
 use contracts::error::Error;
 use contracts::error_reason::ErrorReason;
+use contracts::id::ClarificationId;
 use contracts::orchestrator::StageResult;
+use contracts::task::{AnswerKind, BudgetLimit, ClarificationRequest};
 
 use super::Drive;
-use crate::engine::step::Input;
+use crate::engine::step::{Asked, Input};
 use crate::plan::event::{ApprovalEffect, DecisionAsk, ErrorClass, Event, StageOutcome};
 use crate::plan::state::Verdict;
+
+// Bounds of a question (task.proto).
+const QUESTION_BYTES: usize = 4096;
+const CHOICES: usize = 16;
+const CHOICE_BYTES: usize = 256;
 
 // How an attempt ended.
 pub(super) enum End {
@@ -91,12 +98,16 @@ impl Drive {
         let (stage, epoch) = (self.stage.clone(), self.epoch);
         let base = Input {
             actor: self.actor(),
+            spent: self.spent.map(|usage| (stage.clone(), usage)),
             ..Input::default()
         };
         let ended = |ending, reason: &str| Some((self.stage.clone(), ending, reason.to_owned()));
         Some(match end {
             End::HandedOver => return None,
             End::Result(result) => {
+                if let Some(input) = self.waiting(&result, &base) {
+                    return Some(input);
+                }
                 let outcome = outcome(&result);
                 tracing::Span::current().record("verdict", format!("{:?}", outcome.verdict));
                 Input {
@@ -149,6 +160,70 @@ impl Drive {
             },
         })
     }
+}
+
+impl Drive {
+    // The attempt ended because it needs something of a person: a budget, or an answer.
+    fn waiting(&self, result: &StageResult, base: &Input) -> Option<Input> {
+        let outcome = result.outcome()?;
+        let (stage, epoch) = (self.stage.clone(), self.epoch);
+        let clarification_id = ClarificationId::new();
+        let request = outcome.clarification.as_ref();
+        let (event, asked) = if outcome.exhausted() != BudgetLimit::Unspecified {
+            let event = Event::BudgetExhausted {
+                stage,
+                epoch,
+                reason: outcome.summary.clone(),
+            };
+            (event, None)
+        } else if let Some(problem) = unanswerable(request?) {
+            let reason = format!("the agent asked a question that nobody can answer: {problem}");
+            let event = Event::AttemptFailed {
+                stage,
+                epoch,
+                class: ErrorClass::Permanent,
+                reason,
+                retry_after: None,
+            };
+            (event, None)
+        } else {
+            let event = Event::ClarificationAsked {
+                stage: Some(stage),
+                epoch: Some(epoch),
+                clarification_id,
+            };
+            (event, request.cloned())
+        };
+        Some(Input {
+            event: Some(event),
+            asked: asked.map(|request| Asked {
+                clarification_id,
+                stage: self.stage.clone(),
+                request,
+            }),
+            ended: Some((self.stage.clone(), "completed", outcome.summary.clone())),
+            result: Some((self.stage.clone(), result.clone())),
+            ..base.clone()
+        })
+    }
+}
+
+// What is wrong with a question.
+fn unanswerable(asked: &ClarificationRequest) -> Option<&'static str> {
+    let length = asked.question.trim().len();
+    if !(1..=QUESTION_BYTES).contains(&length) {
+        return Some("its text is empty or longer than 4 KiB");
+    }
+    let choices = &asked.choices;
+    let is_choice = asked.kind() == AnswerKind::Choice;
+    if is_choice == choices.is_empty() {
+        return Some("choices go with a question for a choice, and only with that");
+    }
+    let sound = |choice: &String| (1..=CHOICE_BYTES).contains(&choice.len());
+    if is_choice && (!(2..=CHOICES).contains(&choices.len()) || !choices.iter().all(sound)) {
+        return Some("it needs 2 to 16 choices of 1 to 256 bytes");
+    }
+    None
 }
 
 pub(super) fn failed(class: ErrorClass, reason: &str, retry_after: Option<Duration>) -> End {

@@ -128,6 +128,7 @@ fn whatever_a_stopped_attempt_reports_ends_it() {
                 run.tell(&Event::BudgetExhausted {
                     stage: "validation".into(),
                     epoch,
+                    reason: "the tokens ran out".into(),
                 });
             },
             StageState::Cancelled,

@@ -163,7 +163,11 @@ pub fn attempt_end(choose: &mut impl Choose, stage: String, epoch: i64) -> Event
             epoch,
             reason,
         },
-        4 => Event::BudgetExhausted { stage, epoch },
+        4 => Event::BudgetExhausted {
+            stage,
+            epoch,
+            reason,
+        },
         5 => Event::ClarificationAsked {
             stage: Some(stage),
             epoch: Some(epoch),

@@ -102,6 +102,7 @@ const EVENTS: [(&str, Make); 35] = [
     ("no-budget", |run, _| Event::BudgetExhausted {
         stage: T.into(),
         epoch: run.epoch(T),
+        reason: "the tokens ran out".into(),
     }),
     ("not-taken", |_, _| Event::ScheduleTimedOut {
         stage: T.into(),

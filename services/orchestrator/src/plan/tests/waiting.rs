@@ -26,6 +26,7 @@ fn exhaust(run: &mut Run, stage: &str) {
     run.tell(&Event::BudgetExhausted {
         stage: stage.into(),
         epoch,
+        reason: "the tokens ran out".into(),
     });
 }
 
@@ -129,7 +130,9 @@ fn a_spent_budget_holds_everything_and_charges_nothing() {
         &[("validation", StageState::Ready), ("v2", StageState::Ready)],
     );
     assert!(run.waiting().is_empty());
-    assert!(run.recorded(|entry| matches!(entry, Entry::Paused { .. })));
+    assert!(run.recorded(
+        |entry| matches!(entry, Entry::Paused { reason } if reason == "the tokens ran out")
+    ));
     run.tell(&Event::BudgetGranted);
     assert_eq!(run.waiting(), ["validation", "v2"]);
     run.pass(&["validation", "v2"]);

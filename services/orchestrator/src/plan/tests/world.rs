@@ -97,7 +97,7 @@ impl World {
             | Event::AttemptFailed { stage, epoch, .. }
             | Event::AttemptLost { stage, epoch, .. }
             | Event::AttemptCancelled { stage, epoch }
-            | Event::BudgetExhausted { stage, epoch }
+            | Event::BudgetExhausted { stage, epoch, .. }
             | Event::ClarificationAsked {
                 stage: Some(stage),
                 epoch: Some(epoch),

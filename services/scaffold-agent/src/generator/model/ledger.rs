@@ -2,6 +2,10 @@
 
 use std::fmt::Write as _;
 
+use agent_runtime::repository::TreePath;
+
+use crate::kept::Memory;
+
 /// Most lines that are shown; older ones are counted.
 const LINES: usize = 200;
 /// Most bytes of one result that are shown.
@@ -25,7 +29,7 @@ pub(super) struct Ledger {
     plan: String,
     latest: Vec<Entry>,
     /// Files that were read, the latest last.
-    pub(super) open: Vec<agent_runtime::repository::TreePath>,
+    pub(super) open: Vec<TreePath>,
 }
 
 impl Ledger {
@@ -62,6 +66,25 @@ impl Ledger {
     /// What the last round gave.
     pub(super) fn latest(&self) -> impl Iterator<Item = &Entry> {
         self.latest.iter().filter(|entry| !entry.detail.is_empty())
+    }
+
+    /// Goes on from what was done before.
+    pub(super) fn restore(&mut self, memory: &Memory) {
+        self.lines.clone_from(&memory.lines);
+        self.open = memory
+            .open
+            .iter()
+            .filter_map(|path| TreePath::parse(path).ok())
+            .collect();
+    }
+
+    /// What another attempt is to go on from.
+    pub(super) fn memory(&self) -> Memory {
+        Memory {
+            rounds: 0,
+            lines: self.lines.clone(),
+            open: self.open.iter().map(ToString::to_string).collect(),
+        }
     }
 
     /// One line per action.

@@ -2,6 +2,7 @@
 //! right, like any other result.
 
 use agent_runtime::repository::TreePath;
+use contracts::task::{AnswerKind, ClarificationRequest};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -15,12 +16,19 @@ use crate::{
     text,
 };
 
+/// Bounds of a question (task.proto).
+const QUESTION_BYTES: usize = 4096;
+const CHOICES: usize = 16;
+const CHOICE_BYTES: usize = 256;
+
 /// What came of a call.
 pub(super) enum Outcome {
     /// The work goes on.
     Went(Entry),
     /// The model says that it is done.
     Finished(Finish),
+    /// The model must know something first.
+    Asked(ClarificationRequest),
 }
 
 /// What a model says at the end.
@@ -62,8 +70,32 @@ struct Write {
     content: String,
 }
 
-/// All of them.
-pub(super) fn all() -> Vec<Tool> {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ask {
+    question: String,
+    kind: String,
+    choices: Vec<String>,
+}
+
+/// All of them. Who asked often enough cannot ask again.
+pub(super) fn all(may_ask: bool) -> Vec<Tool> {
+    let mut tools = works();
+    if may_ask {
+        tools.push(tool(
+            "ask",
+            "Asks whoever wanted the work, where two answers lead to different work and nothing says which. What you did is kept, and you go on with the answer.",
+            &json!({
+                "question": {"type": "string", "description": "One question, complete in itself"},
+                "kind": {"enum": ["text", "choice", "yes_no", "number"]},
+                "choices": {"type": "array", "items": {"type": "string"}, "description": "2 to 16 for `choice`, else empty"},
+            }),
+        ));
+    }
+    tools
+}
+
+fn works() -> Vec<Tool> {
     let path = json!({"type": "string", "description": "Path from the root of the repository"});
     vec![
         tool(
@@ -122,6 +154,7 @@ pub(super) async fn call(
     bench: &mut Workbench<'_>,
     ledger: &mut Ledger,
     call: Call,
+    may_ask: bool,
 ) -> Result<Outcome, Error> {
     let tool = call.tool.clone();
     let went = match &*tool {
@@ -134,8 +167,12 @@ pub(super) async fn call(
             Ok(finish) => return Ok(Outcome::Finished(checked(&finish))),
             Err(refusal) => Err(refusal),
         },
+        "ask" if may_ask => match input::<Ask>(call).and_then(|ask| question(&ask)) {
+            Ok(question) => return Ok(Outcome::Asked(question)),
+            Err(refusal) => Err(refusal),
+        },
         other => {
-            let names: Vec<String> = all().into_iter().map(|tool| tool.name).collect();
+            let names: Vec<String> = all(may_ask).into_iter().map(|tool| tool.name).collect();
             let other: String = other.chars().take(64).collect();
             Err(format!(
                 "there is no tool `{other}`, only {}",
@@ -219,6 +256,42 @@ fn delete(bench: &mut Workbench<'_>, call: Call) -> Result<Entry, Refusal> {
     let path = confined(&input::<Place>(call)?.path)?;
     bench.delete(&path)?;
     Ok(plain(format!("delete {path}")))
+}
+
+fn question(ask: &Ask) -> Result<ClarificationRequest, Refusal> {
+    let question = text::clean_lines(&ask.question).trim().to_owned();
+    if !(1..=QUESTION_BYTES).contains(&question.len()) {
+        return Err(format!("`question` has 1 to {QUESTION_BYTES} bytes"));
+    }
+    let kind = match ask.kind.as_str() {
+        "text" => AnswerKind::Text,
+        "choice" => AnswerKind::Choice,
+        "yes_no" => AnswerKind::YesNo,
+        "number" => AnswerKind::Number,
+        _ => return Err("`kind` is text, choice, yes_no or number".to_owned()),
+    };
+    let choices: Vec<String> = ask
+        .choices
+        .iter()
+        .map(|choice| text::clean_line(choice))
+        .collect();
+    let sound = |choice: &String| (1..=CHOICE_BYTES).contains(&choice.len());
+    let fits = match kind {
+        AnswerKind::Choice => (2..=CHOICES).contains(&choices.len()) && choices.iter().all(sound),
+        AnswerKind::Unspecified | AnswerKind::Text | AnswerKind::YesNo | AnswerKind::Number => {
+            choices.is_empty()
+        }
+    };
+    if !fits {
+        return Err(format!(
+            "`choices` are 2 to {CHOICES} of 1 to {CHOICE_BYTES} bytes for `choice`, and none else"
+        ));
+    }
+    Ok(ClarificationRequest {
+        question,
+        kind: kind.into(),
+        choices,
+    })
 }
 
 fn plain(line: String) -> Entry {

@@ -36,6 +36,21 @@ impl<'a> Workbench<'a> {
         }
     }
 
+    /// Goes on from edits that were made before.
+    pub(super) fn restore(&mut self, changes: &[FileChange]) {
+        for change in changes {
+            let edit = match &change.write {
+                FileWrite::Removed => None,
+                // Whatever was kept was text when it was written.
+                FileWrite::File { content, .. } => {
+                    Some(String::from_utf8_lossy(content).into_owned())
+                }
+                FileWrite::Link { .. } => continue,
+            };
+            self.edits.insert(change.path.clone(), edit);
+        }
+    }
+
     /// Every path that is there now.
     pub(super) fn paths(&self) -> impl Iterator<Item = &TreePath> {
         let kept = self

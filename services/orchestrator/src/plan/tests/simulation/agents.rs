@@ -218,7 +218,11 @@ impl End {
                 retry_after: None,
             },
             Self::Stopped => Event::AttemptCancelled { stage, epoch },
-            Self::NoBudget => Event::BudgetExhausted { stage, epoch },
+            Self::NoBudget => Event::BudgetExhausted {
+                stage,
+                epoch,
+                reason,
+            },
             Self::Question(clarification_id) => Event::ClarificationAsked {
                 stage: Some(stage),
                 epoch: Some(epoch),

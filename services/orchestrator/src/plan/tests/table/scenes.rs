@@ -153,6 +153,7 @@ pub fn workflow_scenes() -> Vec<Scene> {
             run.tell(&Event::BudgetExhausted {
                 stage: T.into(),
                 epoch: 1,
+                reason: "the tokens ran out".into(),
             });
             run
         }),
