@@ -78,6 +78,8 @@ enum Outcome {
     // A task that it leases has to wait for its concurrency key.
     Blocked,
 }
+// A workflow, when it is at hand.
+type Cell = Arc<tokio::sync::Mutex<Option<Workflow>>>;
 
 /// A cheap handle on the engine.
 #[derive(Debug, Clone)]
@@ -98,7 +100,7 @@ struct Shared {
     tracker: TaskTracker,
     shutdown: CancellationToken,
     // Workflows that are at hand; the lock serialises their steps.
-    workflows: Mutex<HashMap<WorkflowId, Arc<tokio::sync::Mutex<Option<Workflow>>>>>,
+    workflows: Mutex<HashMap<WorkflowId, Cell>>,
     // Attempts that are driven here.
     drives: Mutex<HashMap<(WorkflowId, String), drive::Handle>>,
     // One per agent type: something waits.
@@ -424,13 +426,8 @@ impl Engine {
         }
     }
 
-    fn cell(&self, id: WorkflowId) -> Arc<tokio::sync::Mutex<Option<Workflow>>> {
-        let mut workflows = self
-            .shared
-            .workflows
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        workflows.entry(id).or_default().clone()
+    fn cell(&self, id: WorkflowId) -> Cell {
+        self.workflows().entry(id).or_default().clone()
     }
 
     fn at_hand(&self) -> Vec<WorkflowId> {
@@ -452,12 +449,14 @@ impl Engine {
     }
 
     fn forget(&self, id: WorkflowId) {
-        let mut workflows = self
-            .shared
+        self.workflows().remove(&id);
+    }
+
+    fn workflows(&self) -> MutexGuard<'_, HashMap<WorkflowId, Cell>> {
+        self.shared
             .workflows
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        workflows.remove(&id);
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn drives(&self) -> MutexGuard<'_, HashMap<(WorkflowId, String), drive::Handle>> {

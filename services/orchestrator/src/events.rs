@@ -16,16 +16,27 @@ use all::All;
 
 // A watcher that is further behind reads from the log.
 const RING: usize = 256;
+// Most watch a workflow right after they made it: the newest ones are at hand before anybody asks.
+const NEWEST: usize = 256;
 
 /// One per process.
 #[derive(Debug, Clone, Default)]
 pub struct Events {
-    topics: Arc<Mutex<HashMap<WorkflowId, Topic>>>,
+    topics: Arc<Mutex<Topics>>,
     all: Arc<All>,
+}
+
+#[derive(Debug, Default)]
+struct Topics {
+    by_workflow: HashMap<WorkflowId, Topic>,
+    // Workflows whose first event was told last, oldest first.
+    newest: VecDeque<WorkflowId>,
 }
 
 #[derive(Debug)]
 struct Topic {
+    // Of the workflow; empty: nothing was told yet.
+    namespace: String,
     ring: VecDeque<Arc<WorkflowEvent>>,
     newest: watch::Sender<i64>,
     watcher_count: usize,
@@ -45,7 +56,10 @@ impl Events {
         let Some(last) = events.last() else { return };
         self.all.publish(namespace, workflow_id, events);
         let mut topics = self.lock();
-        let Some(topic) = topics.get_mut(&workflow_id) else {
+        if events[0].sequence == 1 {
+            topics.begin(workflow_id);
+        }
+        let Some(topic) = topics.by_workflow.get_mut(&workflow_id) else {
             return;
         };
         let next = topic
@@ -59,6 +73,9 @@ impl Events {
         while topic.ring.len() > RING {
             topic.ring.pop_front();
         }
+        if topic.namespace != namespace {
+            namespace.clone_into(&mut topic.namespace);
+        }
         topic.newest.send_if_modified(|newest| {
             let grew = last.sequence > *newest;
             *newest = (*newest).max(last.sequence);
@@ -69,7 +86,7 @@ impl Events {
     /// Tells watchers that somebody else committed events up to a sequence.
     pub fn hint(&self, workflow_id: WorkflowId, sequence: i64) {
         self.all.hint(workflow_id, sequence);
-        if let Some(topic) = self.lock().get(&workflow_id) {
+        if let Some(topic) = self.lock().by_workflow.get(&workflow_id) {
             topic.newest.send_if_modified(|newest| {
                 let grew = sequence > *newest;
                 *newest = (*newest).max(sequence);
@@ -80,17 +97,18 @@ impl Events {
 
     /// Workflows that are watched here.
     pub fn watched(&self) -> Vec<WorkflowId> {
-        self.lock().keys().copied().collect()
+        let topics = self.lock();
+        let watched = topics
+            .by_workflow
+            .iter()
+            .filter(|(_, topic)| topic.watcher_count > 0);
+        watched.map(|(id, _)| *id).collect()
     }
 
     /// Begins to watch.
     pub fn watch(&self, workflow_id: WorkflowId) -> Watch {
         let mut topics = self.lock();
-        let topic = topics.entry(workflow_id).or_insert_with(|| Topic {
-            ring: VecDeque::new(),
-            newest: watch::Sender::new(0),
-            watcher_count: 0,
-        });
+        let topic = topics.by_workflow.entry(workflow_id).or_default();
         topic.watcher_count += 1;
         Watch {
             events: self.clone(),
@@ -104,8 +122,39 @@ impl Events {
         &self.all
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<WorkflowId, Topic>> {
+    fn lock(&self) -> MutexGuard<'_, Topics> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Topics {
+    // Keeps the events of a new workflow at hand until many newer ones have come.
+    fn begin(&mut self, workflow_id: WorkflowId) {
+        self.by_workflow.entry(workflow_id).or_default();
+        self.newest.push_back(workflow_id);
+        if self.newest.len() > NEWEST
+            && let Some(oldest) = self.newest.pop_front()
+        {
+            self.remove_unwatched(oldest);
+        }
+    }
+
+    fn remove_unwatched(&mut self, workflow_id: WorkflowId) {
+        let topic = self.by_workflow.get(&workflow_id);
+        if topic.is_some_and(|topic| topic.watcher_count == 0) {
+            self.by_workflow.remove(&workflow_id);
+        }
+    }
+}
+
+impl Default for Topic {
+    fn default() -> Self {
+        Self {
+            namespace: String::new(),
+            ring: VecDeque::new(),
+            newest: watch::Sender::new(0),
+            watcher_count: 0,
+        }
     }
 }
 
@@ -113,7 +162,7 @@ impl Watch {
     /// The events after a sequence that are at hand; empty: read the log.
     pub fn at_hand(&self, after: i64) -> Vec<Arc<WorkflowEvent>> {
         let topics = self.events.lock();
-        let Some(topic) = topics.get(&self.workflow_id) else {
+        let Some(topic) = topics.by_workflow.get(&self.workflow_id) else {
             return Vec::new();
         };
         match topic.ring.front() {
@@ -127,6 +176,18 @@ impl Watch {
         }
     }
 
+    /// Sequence of the newest event that was told here; `None`: ask the log.
+    pub fn newest(&self, namespace: &str) -> Option<i64> {
+        let topics = self.events.lock();
+        let topic = topics.by_workflow.get(&self.workflow_id)?;
+        (topic.namespace == namespace).then(|| *topic.newest.borrow())
+    }
+
+    /// Whether an event that was at hand is the newest that anybody knows of.
+    pub fn is_newest(&self, sequence: i64) -> bool {
+        *self.newest.borrow() == sequence
+    }
+
     /// Resolves when there may be events after a sequence.
     pub async fn beyond(&mut self, after: i64) {
         // The sender lives in the topic, which lives as long as this watch.
@@ -137,12 +198,10 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut topics = self.events.lock();
-        if let Some(topic) = topics.get_mut(&self.workflow_id) {
+        if let Some(topic) = topics.by_workflow.get_mut(&self.workflow_id) {
             topic.watcher_count -= 1;
-            if topic.watcher_count == 0 {
-                topics.remove(&self.workflow_id);
-            }
         }
+        topics.remove_unwatched(self.workflow_id);
     }
 }
 
@@ -196,5 +255,21 @@ mod tests {
         assert_eq!(watch.at_hand(1000 - 256).len(), 256);
         drop(watch);
         assert!(events.watched().is_empty());
+    }
+
+    #[test]
+    fn a_new_workflow_is_at_hand_before_anybody_watches_and_many_newer_ones_push_it_out() {
+        let events = Events::default();
+        let first = WorkflowId::new();
+        events.publish("default", first, &[event(1)]);
+        events.publish("default", first, &[event(2)]);
+        assert_eq!(sequences(&events.watch(first).at_hand(0)), [1, 2]);
+        let second = WorkflowId::new();
+        events.publish("default", second, &[event(1)]);
+        for _ in 0..NEWEST {
+            events.publish("default", WorkflowId::new(), &[event(1)]);
+        }
+        assert!(events.watch(second).at_hand(0).is_empty());
+        assert!(events.lock().by_workflow.len() <= NEWEST);
     }
 }

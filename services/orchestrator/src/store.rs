@@ -111,45 +111,34 @@ impl StoreError {
     }
 }
 
+/// Connections for group commits: one at work, one for a member that goes alone.
+const COMMITTERS: usize = 2;
+
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: Pool,
     config: Config,
+    commits: Pool,
 }
 
 /// What a server says unasked on a connection, and what keeps that connection going.
 type Messages = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
 
 impl Store {
-    /// A pool of at most so many connections. Nothing is connected yet.
+    /// At most so many connections, and those of the group commit. Nothing is connected yet.
     pub fn new(url: &str, connections: usize) -> Result<Self, StoreError> {
-        let mut config = Config::from_str(url).map_err(|error| StoreError::Url(cause(&error)))?;
-        config.application_name("agentic-orchestrator");
-        config.connect_timeout(CREATE);
-        let options = format!(
-            "{} -c statement_timeout={} -c idle_in_transaction_session_timeout=30000",
-            config.get_options().unwrap_or_default(),
-            STATEMENT.as_millis()
-        );
-        config.options(&options);
-        let recycling = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
-        let manager = match transport::tls(&config) {
-            None => Manager::from_config(config.clone(), NoTls, recycling),
-            Some(tls) => Manager::from_config(config.clone(), tls, recycling),
-        };
-        let pool = Pool::builder(manager)
-            .max_size(connections)
-            .timeouts(Timeouts {
-                wait: Some(WAIT),
-                create: Some(CREATE),
-                recycle: Some(CREATE),
-            })
-            .runtime(Runtime::Tokio1)
-            .build()?;
-        Ok(Self { pool, config })
+        let config = config(url)?;
+        // The group commit is one large statement, whose best plan never changes: planning it anew
+        // would take longer than running it.
+        let mut planned_once = config.clone();
+        let options = config.get_options().unwrap_or_default();
+        planned_once.options(format!("{options} -c plan_cache_mode=force_generic_plan"));
+        Ok(Self {
+            pool: pool(&config, connections)?,
+            commits: pool(&planned_once, COMMITTERS)?,
+            config,
+        })
     }
 
     /// A connection.
@@ -171,6 +160,11 @@ impl Store {
                 (client, messages(connection))
             }
         })
+    }
+
+    /// A connection for a group commit.
+    pub async fn committer(&self) -> Result<Object, StoreError> {
+        Ok(self.commits.get().await?)
     }
 
     /// Brings the schema up to date, one process at a time.
@@ -196,6 +190,39 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     futures::stream::poll_fn(move |context| connection.poll_message(context)).boxed()
+}
+
+fn config(url: &str) -> Result<Config, StoreError> {
+    let mut config = Config::from_str(url).map_err(|error| StoreError::Url(cause(&error)))?;
+    config.application_name("agentic-orchestrator");
+    config.connect_timeout(CREATE);
+    let options = format!(
+        "{} -c statement_timeout={} -c idle_in_transaction_session_timeout=30000",
+        config.get_options().unwrap_or_default(),
+        STATEMENT.as_millis()
+    );
+    config.options(&options);
+    Ok(config)
+}
+
+fn pool(config: &Config, connections: usize) -> Result<Pool, StoreError> {
+    let config = config.clone();
+    let recycling = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    let manager = match transport::tls(&config) {
+        None => Manager::from_config(config, NoTls, recycling),
+        Some(tls) => Manager::from_config(config, tls, recycling),
+    };
+    Ok(Pool::builder(manager)
+        .max_size(connections)
+        .timeouts(Timeouts {
+            wait: Some(WAIT),
+            create: Some(CREATE),
+            recycle: Some(CREATE),
+        })
+        .runtime(Runtime::Tokio1)
+        .build()?)
 }
 
 fn cause(error: &dyn std::error::Error) -> String {

@@ -157,7 +157,7 @@ async fn together(
 ) -> Result<commit::Committed, StoreError> {
     let mut attempt = 1;
     loop {
-        let done = match store.client().await {
+        let done = match store.committer().await {
             Ok(client) => commit::commit(&client, transitions).await,
             Err(error) => Err(error),
         };

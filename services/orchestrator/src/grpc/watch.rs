@@ -82,7 +82,7 @@ pub(super) async fn follow(
                 return;
             }
             // A workflow that was retried has events after its end.
-            if last && ended(&engine, workflow_id, after).await {
+            if last && (watch.is_newest(after) || ended(&engine, workflow_id, after).await) {
                 return;
             }
         }

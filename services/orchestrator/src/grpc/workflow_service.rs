@@ -379,8 +379,12 @@ impl Service for WorkflowService {
         }
         // Watching begins before the first look, so that nothing falls between.
         let watch = self.engine.events().watch(id);
-        let (last, _) = self.known(id).await?;
-        if request.after_sequence > last {
+        let beyond = |last: i64| request.after_sequence > last;
+        let mut last = watch.newest(NAMESPACE).unwrap_or(-1);
+        if beyond(last) {
+            (last, _) = self.known(id).await?;
+        }
+        if beyond(last) {
             return Err(Error::invalid_field(
                 "after_sequence",
                 format!("is beyond the newest event, {last}"),
