@@ -6,7 +6,7 @@ mod service;
 mod session;
 mod work;
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use contracts::{
     agent::{AgentMessage, service_name},
@@ -31,6 +31,8 @@ pub enum Step {
     Event(task_event::Payload),
     /// Waits until the test opens the gate.
     Wait(Gate),
+    /// Is at work for so long.
+    Work(Duration),
     /// Ends with a result.
     Finish(Box<StageResult>),
     /// Ends the stream without a result.

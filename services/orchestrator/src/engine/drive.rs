@@ -116,6 +116,7 @@ pub(super) fn start(
         progress_at: None,
         spent: None,
         accepted: begin == Begin::Reattach,
+        met: begin == Begin::New,
     };
     let key = (workflow.id(), stage.to_owned());
     let namespace = drive.namespace.clone();
@@ -149,6 +150,8 @@ struct Drive {
     // What the attempt said last that it has spent.
     spent: Option<Usage>,
     accepted: bool,
+    // False: another replica leased it, and the agent has not said yet that it ever had it.
+    met: bool,
 }
 
 impl Drive {
@@ -289,6 +292,7 @@ impl Drive {
                 Some(Err(status)) => return Err(status),
                 Some(Ok(AgentMessage::Result(result))) => return Ok(End::Result(result)),
                 Some(Ok(AgentMessage::Event(event))) => {
+                    self.met = true;
                     *broken_since = None;
                     if let Some(last) = self.take(event).await {
                         active = active.max(last);

@@ -9,6 +9,7 @@
 
 mod artifacts;
 mod database;
+mod faults;
 mod keys;
 mod mesh;
 mod replicas;

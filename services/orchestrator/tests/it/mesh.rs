@@ -22,6 +22,7 @@ use contracts::orchestrator::{
     CreateWorkflowRequest, GetWorkflowRequest, WatchWorkflowRequest, Workflow, WorkflowEvent,
     WorkflowType, watch_workflow_response, workflow_event,
 };
+use contracts::task::Repository;
 
 /// A test that takes longer has failed.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -198,6 +199,20 @@ pub fn app(name: &str) -> CreateWorkflowRequest {
     CreateWorkflowRequest {
         r#type: WorkflowType::App.into(),
         name: name.to_owned(),
+        ..CreateWorkflowRequest::default()
+    }
+}
+
+/// A workflow for a change that is there already.
+pub fn change() -> CreateWorkflowRequest {
+    CreateWorkflowRequest {
+        r#type: WorkflowType::Change.into(),
+        name: "change".to_owned(),
+        repository: Some(Repository {
+            url: "/repositories/shop.git".to_owned(),
+            branch: "topic".to_owned(),
+            ..Repository::default()
+        }),
         ..CreateWorkflowRequest::default()
     }
 }

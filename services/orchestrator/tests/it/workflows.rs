@@ -9,10 +9,10 @@ use contracts::orchestrator::{
     ResolveDecisionRequest, ResumeWorkflowRequest, RetryWorkflowRequest, WorkflowState,
     WorkflowType, workflow_event,
 };
-use contracts::task::{AgentType, Repository, Resolution, Verdict};
+use contracts::task::{AgentType, Resolution, Verdict};
 
 use crate::database;
-use crate::mesh::{Replica, app, assert_gapless, kinds, passing_agents};
+use crate::mesh::{Replica, app, assert_gapless, change, kinds, passing_agents};
 
 #[tokio::test]
 async fn a_workflow_passes_all_five_stages_with_one_hand_over_each() {
@@ -427,17 +427,4 @@ async fn a_killed_orchestrator_is_replaced_and_the_stage_is_not_run_again() {
     );
     assert_eq!(agent.calls().iter().filter(|call| call.began).count(), 1);
     second.stop().await;
-}
-
-fn change() -> contracts::orchestrator::CreateWorkflowRequest {
-    contracts::orchestrator::CreateWorkflowRequest {
-        r#type: WorkflowType::Change.into(),
-        name: "change".into(),
-        repository: Some(Repository {
-            url: "/repositories/shop.git".into(),
-            branch: "topic".into(),
-            ..Repository::default()
-        }),
-        ..Default::default()
-    }
 }

@@ -150,6 +150,19 @@ impl Session {
         Ok(())
     }
 
+    /// Waits until the session is of no more use: the orchestrator ended it, asked to connect elsewhere, or acknowledged nothing
+    /// for so long.
+    pub async fn over(&self, patience: Duration) {
+        let mut acknowledged = self.acknowledged.clone();
+        let silent =
+            async { while let Ok(Ok(())) = timeout(patience, acknowledged.changed()).await {} };
+        tokio::select! {
+            // The session has ended when this fails.
+            _ = self.told_to_reconnect() => {}
+            () = silent => {}
+        }
+    }
+
     /// Stops beating while the connection stays, as a frozen process does; or begins again.
     pub fn set_silent(&self, silent: bool) {
         let beating = if silent {

@@ -19,7 +19,7 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 
@@ -243,6 +243,7 @@ async fn carry_out(
             }
             Step::Event(payload) => say(log, payload),
             Step::Wait(gate) => gate.pass().await,
+            Step::Work(time) => sleep(time).await,
             Step::Finish(result) => {
                 log.send_modify(|log| log.messages.push(AgentMessage::Result(result)));
                 return Ok(());

@@ -52,6 +52,8 @@ impl Drive {
         Some(match error.reason {
             ErrorReason::Draining if !self.accepted => End::Refused(status.clone()),
             ErrorReason::Draining => End::Lost("the agent stopped".to_owned()),
+            // Whoever leased it was gone before the agent was called: nothing ran.
+            ErrorReason::TaskNotFound if !self.met => End::Refused(status.clone()),
             ErrorReason::WrongInstance | ErrorReason::TaskNotFound if self.accepted => {
                 End::Lost("the agent does not know the task any more".to_owned())
             }
