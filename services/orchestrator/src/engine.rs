@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -290,6 +291,7 @@ impl Engine {
             events,
             effects,
         } = stepped;
+        let asked = Instant::now();
         let freed = match self.shared.committer.commit(transition).await {
             Committed::Done { freed } => freed,
             // Nothing happened: what is held is still so.
@@ -311,13 +313,13 @@ impl Engine {
         self.shared.hints.changed(id, workflow.last_sequence);
         for effect in effects {
             if freed || !matches!(effect, Effect::Freed { .. }) {
-                self.carry_out(&workflow, effect);
+                self.carry_out(&workflow, effect, asked);
             }
         }
         Ok(Outcome::Committed(Box::new(workflow)))
     }
 
-    fn carry_out(&self, workflow: &Workflow, effect: Effect) {
+    fn carry_out(&self, workflow: &Workflow, effect: Effect, asked: Instant) {
         match effect {
             Effect::Drive {
                 stage,
@@ -330,7 +332,7 @@ impl Engine {
                     &stage,
                     epoch,
                     reservation,
-                    drive::Begin::New,
+                    drive::Begin::New { leased: asked },
                 );
             }
             Effect::Stop { stage, epoch } => match self.drives().get(&(workflow.id(), stage)) {

@@ -18,7 +18,7 @@ use contracts::orchestrator::{StageTask, WatchWorkflowLogsResponse};
 use contracts::task::{TaskContext, TaskEvent, Usage, task_event};
 use contracts::{attributes, trace, wire_time};
 
-use super::step::Input;
+use super::step::{Input, LEASE};
 use super::workflow::Workflow;
 use super::{Engine, EngineError, context};
 use crate::agents::Reservation;
@@ -65,7 +65,10 @@ pub(super) struct Handle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Begin {
     /// A new attempt.
-    New,
+    New {
+        /// Its lease does not begin earlier.
+        leased: Instant,
+    },
     /// An attempt that runs already, under a newer epoch.
     Reattach,
 }
@@ -116,7 +119,11 @@ pub(super) fn start(
         progress_at: None,
         spent: None,
         accepted: begin == Begin::Reattach,
-        met: begin == Begin::New,
+        met: begin != Begin::Reattach,
+        start_before: match begin {
+            Begin::New { leased } => Some(leased + LEASE),
+            Begin::Reattach => None,
+        },
     };
     let key = (workflow.id(), stage.to_owned());
     let namespace = drive.namespace.clone();
@@ -152,6 +159,8 @@ struct Drive {
     accepted: bool,
     // False: another replica leased it, and the agent has not said yet that it ever had it.
     met: bool,
+    // After that somebody else may have run it to its end, and the agent may have forgotten it.
+    start_before: Option<Instant>,
 }
 
 impl Drive {
@@ -199,6 +208,10 @@ impl Drive {
         let mut broken_since: Option<Instant> = None;
         let mut attempt = 0;
         loop {
+            let too_late = self.start_before.is_some_and(|at| Instant::now() >= at);
+            if too_late && !self.accepted {
+                return End::HandedOver;
+            }
             let error = match self.attach(reservation).await {
                 Ok(stream) => match self.read(stream, reservation, &mut broken_since).await {
                     Ok(end) => return end,
