@@ -119,7 +119,7 @@ pub(super) fn start(
         progress_at: None,
         spent: None,
         accepted: begin == Begin::Reattach,
-        met: begin != Begin::Reattach,
+        met: false,
         start_before: match begin {
             Begin::New { leased } => Some(leased + LEASE),
             Begin::Reattach => None,
@@ -157,7 +157,7 @@ struct Drive {
     // What the attempt said last that it has spent.
     spent: Option<Usage>,
     accepted: bool,
-    // False: another replica leased it, and the agent has not said yet that it ever had it.
+    // The agent said something of it to us: it did have it.
     met: bool,
     // After that somebody else may have run it to its end, and the agent may have forgotten it.
     start_before: Option<Instant>,
@@ -172,12 +172,8 @@ impl Drive {
             end = self.follow(&reservation) => end,
         };
         let instance_id = reservation.instance_id();
-        match &end {
-            End::Result(_) | End::Failed { .. } | End::Cancelled | End::Lost(_) => {
-                self.engine
-                    .agents()
-                    .release_result(instance_id, self.context.task_id.clone());
-            }
+        let kept = match &end {
+            End::Result(_) | End::Failed { .. } | End::Cancelled | End::Lost(_) => true,
             End::Refused(status) => {
                 if is_transport(status) {
                     self.engine
@@ -186,13 +182,19 @@ impl Drive {
                 } else {
                     self.engine.agents().refused(instance_id);
                 }
+                false
             }
-            End::HandedOver => {}
-        }
+            End::HandedOver => false,
+        };
         // The slot is free before the next stage is leased, so that it can have it.
         drop(reservation);
         if let Some(input) = self.input(end) {
-            self.deliver(input).await;
+            // Not before: whoever takes over what was not taken in here asks the agent for it.
+            if self.deliver(input).await && kept {
+                self.engine
+                    .agents()
+                    .release_result(instance_id, self.context.task_id.clone());
+            }
         }
         let key = (self.workflow_id, self.stage.clone());
         let mut drives = self.engine.drives();
@@ -254,7 +256,7 @@ impl Drive {
         );
         tokio::time::timeout(ACCEPT_WITHIN, call)
             .await
-            .map_err(|_| Status::unavailable("the agent did not answer within 5 s"))?
+            .map_err(|_| Status::deadline_exceeded("the agent did not answer within 5 s"))?
     }
 
     // `Err`: the stream broke.
@@ -291,7 +293,7 @@ impl Drive {
                     return Ok(timed_out("the work did nothing for too long"));
                 }
                 () = tokio::time::sleep(patience) => {
-                    return Err(Status::unavailable("the stream went silent"));
+                    return Err(Status::deadline_exceeded("the stream went silent"));
                 }
             };
             if stopping.is_some_and(|since| since.elapsed() > 2 * STOP_GRACE) {
@@ -430,8 +432,9 @@ impl Drive {
         }
     }
 
-    // Tells the plan, for as long as it takes: the agent keeps the result meanwhile.
-    async fn deliver(&self, input: Input) {
+    // Tells the plan, for as long as it takes: the agent keeps the result meanwhile. False: it was
+    // not taken in.
+    async fn deliver(&self, input: Input) -> bool {
         let mut attempt = 0;
         loop {
             let told = self
@@ -439,12 +442,12 @@ impl Drive {
                 .apply::<EngineError>(&self.namespace, self.workflow_id, |_| Ok(input.clone()))
                 .await;
             match told {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(EngineError::Store(error)) if error.is_transient() => {
                     attempt += 1;
                     tokio::select! {
                         biased;
-                        () = self.engine.shared.shutdown.cancelled() => return,
+                        () = self.engine.shared.shutdown.cancelled() => return false,
                         () = tokio::time::sleep(DELIVER.delay(attempt)) => {}
                     }
                 }
@@ -453,11 +456,11 @@ impl Drive {
                     ..
                 }) => {
                     tracing::info!(held, "the outcome came from a stale lease and is refused");
-                    return;
+                    return false;
                 }
                 Err(error) => {
                     tracing::error!(error = ?error, "the outcome of an attempt was not taken in");
-                    return;
+                    return false;
                 }
             }
         }

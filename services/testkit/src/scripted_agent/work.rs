@@ -132,7 +132,7 @@ impl Workbench {
         let found = self.tasks().get(&context.task_id).cloned();
         // A newer attempt is begun anew, as by real agents.
         let found = found.filter(|work| context.attempt <= work.attempt || context.reattach_only);
-        let began = found.is_none();
+        let began = found.is_none() && !context.reattach_only;
         self.0.calls.send_modify(|calls| {
             calls.push(Call {
                 context: context.clone(),

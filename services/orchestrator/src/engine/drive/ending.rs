@@ -40,7 +40,10 @@ impl Drive {
     pub(super) fn judge(&self, status: &Status) -> Option<End> {
         let Some(error) = Error::from_status(status) else {
             // Not one of ours: the transport, a proxy, or a crash.
-            return if self.accepted {
+            // Nor is it known what became of a call that was not answered in time, perhaps because
+            // it was us who stood still: the agent is asked once whether it has the task.
+            let unanswered = status.code() == Code::DeadlineExceeded && !self.context.reattach_only;
+            return if self.accepted || unanswered {
                 None
             } else if is_transport(status) {
                 Some(End::Refused(status.clone()))
@@ -52,7 +55,7 @@ impl Drive {
         Some(match error.reason {
             ErrorReason::Draining if !self.accepted => End::Refused(status.clone()),
             ErrorReason::Draining => End::Lost("the agent stopped".to_owned()),
-            // Whoever leased it was gone before the agent was called: nothing ran.
+            // The agent was never called, or never heard it: nothing ran.
             ErrorReason::TaskNotFound if !self.met => End::Refused(status.clone()),
             ErrorReason::WrongInstance | ErrorReason::TaskNotFound if self.accepted => {
                 End::Lost("the agent does not know the task any more".to_owned())

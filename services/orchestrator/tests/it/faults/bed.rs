@@ -37,7 +37,7 @@ pub struct Bed {
     urls: watch::Sender<Vec<String>>,
     roads: watch::Sender<Vec<Road>>,
     setting: Setting,
-    _database: Option<Database>,
+    database: Option<Database>,
     _folder: TempDir,
 }
 
@@ -83,7 +83,7 @@ impl Bed {
             urls,
             roads,
             setting,
-            _database: database,
+            database,
             _folder: folder,
         };
         let roads = bed.replicas.iter().flatten().map(road).collect();
@@ -123,6 +123,12 @@ impl Bed {
         self.replicas[index].take().unwrap()
     }
 
+    /// Ends every connection to the database, once.
+    pub async fn disconnect_everybody(&self) {
+        let database = self.database.as_ref().unwrap();
+        database.disconnect_everybody().await.unwrap();
+    }
+
     /// A client that begins with a replica.
     pub fn client(&self, index: usize) -> Client {
         Client::new(self.urls.subscribe(), index)
@@ -151,6 +157,8 @@ impl Bed {
             fleet,
             replicas,
             setting,
+            database: _database,
+            _folder,
             ..
         } = self;
         load.finished(MANY).await;
@@ -164,8 +172,8 @@ impl Bed {
             .flatten()
             .map(|replica| replica.url().to_owned())
             .collect();
-        let begun: HashMap<_, _> = fleet.begun();
-        invariants::assert_all(&setting.database_url, &living, &journeys, &begun).await;
+        let calls = fleet.calls();
+        invariants::assert_all(&setting.database_url, &living, &journeys, &calls).await;
         figures.print(&journeys);
         journeys
     }

@@ -1,7 +1,6 @@
 //! Scripted agents that roam: each holds a session with one replica at a time, and goes to the next
 //! when that one is of no more use. Their work takes a moment, or waits for the test.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,15 +70,6 @@ impl Fleet {
     /// Every call that any agent got.
     pub fn calls(&self) -> Vec<Call> {
         self.agents.iter().flat_map(|agent| agent.calls()).collect()
-    }
-
-    /// How often each task was begun.
-    pub fn begun(&self) -> HashMap<String, usize> {
-        let mut begun = HashMap::new();
-        for call in self.calls().into_iter().filter(|call| call.began) {
-            *begun.entry(call.context.task_id).or_default() += 1;
-        }
-        begun
     }
 }
 

@@ -11,23 +11,24 @@ use contracts::client;
 use contracts::orchestrator::agent_registry_service_client::AgentRegistryServiceClient;
 use contracts::orchestrator::{Agent, AgentState, ListAgentsRequest, WorkflowState};
 use testkit::database::Connection;
+use testkit::scripted_agent::Call;
 
 use super::client::Journey;
 
 const SETTLE_WITHIN: Duration = Duration::from_secs(45);
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// Asserts all four. `begun`: how often agents began each task.
+/// Asserts all four. `calls`: all that agents got.
 pub async fn assert_all(
     database_url: &str,
     replicas: &[String],
     journeys: &[Journey],
-    begun: &HashMap<String, usize>,
+    calls: &[Call],
 ) {
     assert_none_lost(journeys);
     let connection = Connection::open(database_url).await.unwrap();
     assert_logs(&connection, journeys).await;
-    assert_results(&connection, begun).await;
+    assert_results(&connection, calls).await;
     assert_slots(&connection, replicas).await;
 }
 
@@ -66,7 +67,7 @@ async fn assert_logs(connection: &Connection, journeys: &[Journey]) {
 }
 
 // Each task was completed once, and begun once more than it was charged.
-async fn assert_results(connection: &Connection, begun: &HashMap<String, usize>) {
+async fn assert_results(connection: &Connection, calls: &[Call]) {
     let doubled = connection
         .query(
             "SELECT task_id, lease_epoch FROM attempts WHERE ending = 'completed'
@@ -87,12 +88,30 @@ async fn assert_results(connection: &Connection, begun: &HashMap<String, usize>)
     for row in tasks {
         let (task_id, completed, all): (Uuid, i64, i64) = (row.get(0), row.get(1), row.get(2));
         assert_eq!(completed, 1, "{task_id} was completed");
-        let begun = begun.get(&task_id.to_string()).copied().unwrap_or_default();
+        let id = task_id.to_string();
+        let calls: Vec<_> = calls
+            .iter()
+            .filter(|call| call.context.task_id == id)
+            .collect();
+        let begun = calls.iter().filter(|call| call.began).count();
         assert!(
             begun <= usize::try_from(all).unwrap() && begun > 0,
-            "{task_id} was begun {begun} times in {all} attempts"
+            "{task_id} was begun {begun} times in {all} attempts: {:#?}",
+            calls.into_iter().map(told).collect::<Vec<_>>()
         );
     }
+}
+
+fn told(call: &Call) -> String {
+    let context = &call.context;
+    format!(
+        "epoch {} of {} on {}, began: {}, only attaching: {}",
+        context.lease_epoch,
+        context.stage,
+        context.agent_instance_id,
+        call.began,
+        context.reattach_only
+    )
 }
 
 // Nothing is leased, and no agent has a slot taken, wherever it is connected.
