@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod artifacts;
+mod fitness;
 mod journal;
 mod load;
 pub mod log_artifact;

@@ -2,10 +2,11 @@
 //! it is lossless, and when even that cannot be written the whole attempt ends.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use contracts::error::Error;
@@ -39,13 +40,16 @@ struct Shared {
     state: Mutex<Activity>,
     // Fires when the journal could not be written.
     broken: CancellationToken,
+    // Why it could not.
+    broken_by: OnceLock<String>,
     sink: ArtifactSink,
     context: TaskContext,
 }
 
 #[derive(Debug)]
 struct Activity {
-    last: SystemTime,
+    // Not a time of day: a clock that is set must not look like work that is stuck.
+    last: Instant,
     percent: f64,
     checkpoint: Vec<u8>,
     usage: Option<Usage>,
@@ -59,12 +63,13 @@ impl Reporter {
                 journal: Mutex::new(journal),
                 newest: watch::Sender::new(0),
                 state: Mutex::new(Activity {
-                    last: SystemTime::now(),
+                    last: Instant::now(),
                     percent: 0.0,
                     checkpoint,
                     usage: None,
                 }),
                 broken: CancellationToken::new(),
+                broken_by: OnceLock::new(),
                 sink,
                 context,
             }),
@@ -154,7 +159,7 @@ impl Reporter {
             .state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .last = SystemTime::now();
+            .last = Instant::now();
     }
 
     /// Keeps bytes as an artifact of the task.
@@ -226,7 +231,8 @@ impl Reporter {
                 .state
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            (state.last, state.checkpoint.clone(), state.usage)
+            let last = SystemTime::now() - state.last.elapsed();
+            (last, state.checkpoint.clone(), state.usage)
         };
         self.push(task_event::Payload::Beat(Beat {
             last_activity_time: Some(wire_time::timestamp(last)),
@@ -252,6 +258,7 @@ impl Reporter {
             }
             Err(error) => {
                 tracing::error!(%error, task_id = self.shared.context.task_id, "event not kept");
+                let _ = self.shared.broken_by.set(error.to_string());
                 self.shared.broken.cancel();
             }
         }
@@ -281,6 +288,10 @@ impl Reporter {
 
     pub(crate) fn broken(&self) -> CancellationToken {
         self.shared.broken.clone()
+    }
+
+    pub(crate) fn broken_by(&self) -> &str {
+        self.shared.broken_by.get().map_or("", String::as_str)
     }
 }
 

@@ -21,6 +21,7 @@ use service_runtime::server::{self, ServeError, Server};
 
 use crate::agent::Agent;
 use crate::artifacts::ArtifactSink;
+use crate::fitness;
 use crate::process::leftovers;
 use crate::service::AgentService;
 use crate::session::{self, Standing};
@@ -160,7 +161,7 @@ where
     };
     let settings = TaskSettings {
         slot_count: config.slot_count,
-        folder,
+        folder: folder.clone(),
         orphan_grace: ORPHAN_GRACE,
         result_kept: RESULT_KEPT,
     };
@@ -183,6 +184,7 @@ where
         service: std::marker::PhantomData,
     };
     let stop_session = CancellationToken::new();
+    tracker.spawn(fitness::watch(folder, tasks.clone(), stop_session.clone()));
     match channel {
         None => standing.set(true).await,
         Some(channel) => {

@@ -29,6 +29,8 @@ pub const PROTOCOL: i32 = 1;
 // Without an acknowledgement for so long the session is taken for dead.
 const ACK_TIMEOUT: Duration = Duration::from_secs(15);
 const BEAT_INTERVAL: Duration = Duration::from_secs(5);
+// A farewell that is not answered by then was not heard.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 // Beats are small and rare; a full queue means that the connection is stuck.
 const QUEUE: usize = 8;
 const RECONNECT: Retry = Retry {
@@ -68,7 +70,7 @@ pub(crate) async fn hold<A: Agent>(
                 tracing::info!(epoch = session.epoch, "connected to the orchestrator");
                 let (session, end) = keep(session, &tasks, &standing, &shutdown).await;
                 match end {
-                    End::Shutdown => return,
+                    End::Shutdown => return leave(session).await,
                     End::Reconnect => previous = Some(session),
                     End::Lost(reason) => {
                         standing.set(false).await;
@@ -165,13 +167,7 @@ async fn keep<A: Agent>(
     let end = loop {
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => {
-                let goodbye = Goodbye { reason: "the agent is stopping".to_owned() };
-                let _ = session.sender.try_send(ConnectRequest {
-                    payload: Some(connect_request::Payload::Goodbye(goodbye)),
-                });
-                break End::Shutdown;
-            }
+            () = shutdown.cancelled() => break End::Shutdown,
             answer = session.answers.next() => match answer {
                 None => break End::Lost("the orchestrator ended it".to_owned()),
                 Some(Err(status)) => break End::Lost(status.message().to_owned()),
@@ -189,6 +185,7 @@ async fn keep<A: Agent>(
             () = tokio::time::sleep_until(heard + ACK_TIMEOUT) => {
                 break End::Lost("no beat was acknowledged for 15 s".to_owned());
             }
+            () = tasks.news() => beats.reset_immediately(),
             _ = beats.tick() => {
                 sequence += 1;
                 let beat = beat(sequence, tasks, &mut load);
@@ -201,10 +198,32 @@ async fn keep<A: Agent>(
     (session, end)
 }
 
+// Dropped at once, the connection could take the farewell with it: the orchestrator ends the session.
+async fn leave(session: Session) {
+    let Session {
+        sender,
+        mut answers,
+        ..
+    } = session;
+    let goodbye = Goodbye {
+        reason: "the agent is stopping".to_owned(),
+    };
+    let _ = sender.try_send(ConnectRequest {
+        payload: Some(connect_request::Payload::Goodbye(goodbye)),
+    });
+    drop(sender);
+    let ended = async { while let Some(Ok(_)) = answers.next().await {} };
+    if tokio::time::timeout(LEAVE_WITHIN, ended).await.is_err() {
+        tracing::warn!("the orchestrator did not answer the farewell");
+    }
+}
+
 async fn obey<A: Agent>(ack: &BeatAck, tasks: &Tasks<A>, standing: &impl Standing) {
     tasks.stop(&ack.stop_task_ids);
     tasks.release(&ack.release_task_ids);
-    standing.set(ack.reachable).await;
+    standing
+        .set(ack.reachable && tasks.unfit().is_empty())
+        .await;
 }
 
 fn beat<A: Agent>(sequence: i64, tasks: &Tasks<A>, load: &mut Load) -> ConnectRequest {
@@ -216,6 +235,8 @@ fn beat<A: Agent>(sequence: i64, tasks: &Tasks<A>, load: &mut Load) -> ConnectRe
         draining: tasks.is_draining(),
         cpu_percent,
         memory_bytes,
+        time: Some(wire_time::now()),
+        unfit_reason: tasks.unfit(),
     };
     ConnectRequest {
         payload: Some(connect_request::Payload::Beat(beat)),

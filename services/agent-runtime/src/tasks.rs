@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,9 +28,11 @@ use crate::log_artifact;
 use crate::reporter::Reporter;
 
 mod entry;
+mod request;
 pub(crate) mod stream;
 
 use entry::{Ending, Entry};
+use request::{check, stale};
 
 /// Limit of work whose caller names none.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_hours(1);
@@ -68,6 +71,10 @@ pub struct Tasks<A: Agent> {
     entries: Entries<A::Result>,
     tracker: TaskTracker,
     draining: AtomicBool,
+    // Why no work can be done here. Empty: it can.
+    unfit: Mutex<String>,
+    // The orchestrator should hear of something before the next beat is due.
+    news: Notify,
     // Fires at shutdown: every task is cancelled.
     shutdown: CancellationToken,
 }
@@ -90,6 +97,8 @@ impl<A: Agent> Tasks<A> {
             entries: Arc::default(),
             tracker,
             draining: AtomicBool::new(false),
+            unfit: Mutex::default(),
+            news: Notify::new(),
             shutdown,
         }
     }
@@ -97,6 +106,27 @@ impl<A: Agent> Tasks<A> {
     /// Takes no new work from now on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.news.notify_one();
+    }
+
+    /// Says why no work can be done here; empty: it can.
+    pub(crate) fn set_unfit(&self, reason: String) {
+        let mut unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+        if *unfit != reason {
+            *unfit = reason;
+            self.news.notify_one();
+        }
+    }
+
+    /// Why no work can be done here; empty: it can.
+    pub(crate) fn unfit(&self) -> String {
+        let unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+        unfit.clone()
+    }
+
+    /// Resolves when the next beat should not wait for its time.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// Whether it takes no new work.
@@ -220,6 +250,10 @@ impl<A: Agent> Tasks<A> {
                 ErrorReason::Draining,
                 "this agent takes no new work",
             ));
+        }
+        let unfit = self.unfit();
+        if !unfit.is_empty() {
+            return Err(Error::new(ErrorReason::Infrastructure, unfit));
         }
         let running = entries
             .values()
@@ -357,71 +391,6 @@ impl<A: Agent> Tasks<A> {
     }
 }
 
-fn stale<R>(entry: &Entry<R>, epoch: i64) -> Error {
-    Error::new(
-        ErrorReason::StaleLease,
-        format!(
-            "lease epoch {epoch} is older than {}, which holds the task",
-            entry.epoch()
-        ),
-    )
-    .precondition(
-        format!("task/{}", entry.task_id),
-        "a newer lease holds the task",
-    )
-}
-
-// Checks what every task is told; answers when the work must be over.
-fn check(context: &TaskContext, instance_id: &str) -> Result<Instant, Error> {
-    let mut fields = contracts::parse::Fields::new();
-    fields.text("context.task_id", &context.task_id, 128);
-    fields.text("context.workflow_id", &context.workflow_id, 64);
-    fields.text("context.stage", &context.stage, 64);
-    fields.labels("context.labels", &context.labels);
-    if context.lease_epoch < 0 {
-        fields.wrong("context.lease_epoch", "is negative");
-    }
-    if context.lease_epoch > 0 && context.task_id.is_empty() {
-        fields.wrong("context.task_id", "is required with a lease epoch");
-    }
-    if context.resume_after_sequence < 0 {
-        fields.wrong("context.resume_after_sequence", "is negative");
-    }
-    if let Some(repository) = &context.repository {
-        fields.text(
-            "context.repository.url",
-            &repository.url,
-            contracts::parse::URL_BYTES,
-        );
-        fields.commit("context.repository.base_commit", &repository.base_commit);
-        fields.commit("context.repository.head_commit", &repository.head_commit);
-        fields.git_ref("context.repository.branch", &repository.branch);
-        fields.git_ref(
-            "context.repository.target_branch",
-            &repository.target_branch,
-        );
-    }
-    let left = match context.deadline {
-        None => Some(DEFAULT_DEADLINE),
-        Some(deadline) => wire_time::system_time(deadline)
-            .and_then(|deadline| deadline.duration_since(SystemTime::now()).ok()),
-    };
-    if left.is_none() {
-        fields.wrong("context.deadline", "has passed, or is no time");
-    }
-    let left = fields.finish(left.unwrap_or_default())?;
-    if !context.agent_instance_id.is_empty() && context.agent_instance_id != instance_id {
-        return Err(Error::new(
-            ErrorReason::WrongInstance,
-            format!(
-                "this is agent {instance_id}, not {}",
-                context.agent_instance_id
-            ),
-        ));
-    }
-    Ok(Instant::now() + left)
-}
-
 // Waits for the work, the deadline, cancellation, a broken journal, or the end of the orphan grace.
 async fn supervise<R: Clone>(
     entry: &Arc<Entry<R>>,
@@ -446,7 +415,8 @@ async fn supervise<R: Clone>(
                 };
             }
             () = broken.cancelled() => {
-                break Error::new(ErrorReason::Infrastructure, "events cannot be kept: is the disk full?");
+                let by = entry.reporter.broken_by();
+                break Error::new(ErrorReason::Infrastructure, format!("events cannot be kept: {by}"));
             }
             () = tokio::time::sleep_until(deadline) => {
                 break Error::new(ErrorReason::DeadlineExceeded, "the task's deadline has passed");

@@ -90,6 +90,7 @@ pub fn agent_state(state: AgentState) -> &'static str {
         AgentState::Lost => "lost",
         AgentState::Draining => "draining",
         AgentState::Gone => "gone",
+        AgentState::Unfit => "unfit",
     }
 }
 

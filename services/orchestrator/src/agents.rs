@@ -21,7 +21,12 @@ use contracts::wire_time;
 use crate::store::agents::AgentRow;
 
 pub mod callback;
+mod condition;
+mod reservation;
 pub mod session;
+
+use condition::Trouble;
+pub use reservation::Reservation;
 
 /// Without a beat for so long an agent gets no new work.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(15);
@@ -63,11 +68,14 @@ struct Connected {
     last_callback: Option<SystemTime>,
     since: SystemTime,
     beat: AgentBeat,
+    // How far its clock is ahead, in seconds, when it said what time it has.
+    clock_offset: Option<f64>,
     last_beat: Instant,
     last_beat_time: SystemTime,
     draining: bool,
     goodbye: bool,
     paused_until: Option<Instant>,
+    trouble: Option<Trouble>,
     leased: HashSet<String>,
     release: Vec<String>,
     stop: Vec<String>,
@@ -81,18 +89,6 @@ struct Connected {
 struct Session {
     answers: mpsc::Sender<Result<ConnectResponse, Status>>,
     end: CancellationToken,
-}
-
-/// A slot of an agent, taken until this is dropped.
-#[derive(Debug)]
-pub struct Reservation {
-    agents: Agents,
-    instance_id: InstanceId,
-    agent_type: AgentType,
-    address: String,
-    channel: ClientChannel,
-    key: String,
-    lost: CancellationToken,
 }
 
 impl Agents {
@@ -196,11 +192,13 @@ impl Agents {
             last_callback: None,
             since: now,
             beat: AgentBeat::default(),
+            clock_offset: None,
             last_beat: Instant::now(),
             last_beat_time: now,
             draining: false,
             goodbye: false,
             paused_until: None,
+            trouble: None,
             leased: HashSet::new(),
             release: Vec::new(),
             stop: Vec::new(),
@@ -216,6 +214,7 @@ impl Agents {
             agent.release = known.release;
             agent.draining = known.draining;
             agent.reachable = known.reachable;
+            agent.trouble = known.trouble;
             if !known.lost.is_cancelled() {
                 agent.lost = known.lost;
             }
@@ -257,6 +256,10 @@ impl Agents {
         agent.last_beat = Instant::now();
         agent.last_beat_time = now;
         agent.draining |= beat.draining;
+        agent.clock_offset = beat
+            .time
+            .and_then(wire_time::system_time)
+            .map(|time| condition::ahead(time, now));
         let ack = wire::BeatAck {
             sequence: beat.sequence,
             server_time: Some(wire_time::timestamp(now)),
@@ -300,10 +303,36 @@ impl Agents {
         self.called_back(instance_id, Err(error.to_owned()));
     }
 
-    /// The agent refused work: none for a moment.
-    pub fn refused(&self, instance_id: InstanceId) {
+    /// The agent refused work: none for a moment, or none at all when it drains.
+    pub fn refused(&self, instance_id: InstanceId, drains: bool) {
         if let Some(agent) = self.lock().get_mut(&instance_id) {
             agent.paused_until = Some(Instant::now() + REFUSED_PAUSE);
+            agent.draining |= drains;
+        }
+    }
+
+    /// A task went wrong in a way that is the agent's fault, and may go wrong again: no new work for
+    /// a while, which grows until one goes well.
+    pub fn distrust(&self, instance_id: InstanceId, why: &str) {
+        if let Some(agent) = self.lock().get_mut(&instance_id) {
+            tracing::warn!(agentic.agent.instance_id = %instance_id, why, "agent gets no work for a while");
+            let earlier = agent.trouble.take();
+            agent.trouble = Some(Trouble::again(earlier, why));
+        }
+    }
+
+    /// A task went wrong in a way that need not be the agent's fault: people should see it.
+    pub fn remark(&self, instance_id: InstanceId, why: &str) {
+        if let Some(agent) = self.lock().get_mut(&instance_id) {
+            let earlier = agent.trouble.take();
+            agent.trouble = Some(Trouble::noted(earlier, why));
+        }
+    }
+
+    /// A task went well.
+    pub fn trust(&self, instance_id: InstanceId) {
+        if let Some(agent) = self.lock().get_mut(&instance_id) {
+            agent.trouble = None;
         }
     }
 
@@ -318,6 +347,13 @@ impl Agents {
     pub fn stop_tasks(&self, instance_id: InstanceId, task_ids: Vec<String>) {
         if let Some(agent) = self.lock().get_mut(&instance_id) {
             agent.stop.extend(task_ids);
+        }
+    }
+
+    /// The agent has the right to a task again: what was to stop it does so no more.
+    pub fn keep_task(&self, instance_id: InstanceId, task_id: &str) {
+        if let Some(agent) = self.lock().get_mut(&instance_id) {
+            agent.stop.retain(|stop| stop != task_id);
         }
     }
 
@@ -433,91 +469,6 @@ impl Connected {
 
     fn free_slot_count(&self) -> usize {
         self.slot_count().saturating_sub(self.leased.len())
-    }
-
-    fn state(&self, now: Instant) -> AgentState {
-        let silent = now.duration_since(self.last_beat);
-        if self.goodbye {
-            AgentState::Gone
-        } else if self.lost.is_cancelled() || silent > LOST_AFTER {
-            AgentState::Lost
-        } else if self.session.is_none() || silent > SUSPECT_AFTER {
-            AgentState::Suspect
-        } else if self.draining {
-            AgentState::Draining
-        } else if self.reachable {
-            AgentState::Ready
-        } else if self.last_callback.is_none() && self.callback_error == "not called back yet" {
-            AgentState::Connecting
-        } else {
-            AgentState::Unreachable
-        }
-    }
-
-    fn to_wire(&self, instance_id: InstanceId, replica_id: &str, now: Instant) -> wire::Agent {
-        wire::Agent {
-            instance_id: instance_id.to_string(),
-            agent_type: self.agent_type.into(),
-            state: self.state(now).into(),
-            address: self.hello.address.clone(),
-            version: self.hello.version.clone(),
-            slot_count: self.hello.slot_count,
-            free_slot_count: i32::try_from(self.free_slot_count()).unwrap_or(i32::MAX),
-            labels: self.hello.labels.clone(),
-            capabilities: self.hello.capabilities.clone(),
-            task_ids: self
-                .beat
-                .running
-                .iter()
-                .map(|task| task.task_id.clone())
-                .collect(),
-            connect_time: Some(wire_time::timestamp(self.since)),
-            last_beat_time: Some(wire_time::timestamp(self.last_beat_time)),
-            last_callback_time: self.last_callback.map(wire_time::timestamp),
-            callback_error: self.callback_error.clone(),
-            cpu_percent: self.beat.cpu_percent,
-            memory_bytes: self.beat.memory_bytes,
-            replica_id: replica_id.to_owned(),
-        }
-    }
-}
-
-impl Reservation {
-    /// Instance.
-    pub fn instance_id(&self) -> InstanceId {
-        self.instance_id
-    }
-
-    /// Where it is called.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// Connection to it.
-    pub fn channel(&self) -> ClientChannel {
-        self.channel.clone()
-    }
-
-    /// Resolves when the agent is lost.
-    pub async fn lost(&self) {
-        self.lost.cancelled().await;
-    }
-
-    /// Whether the agent's session is open.
-    pub fn is_connected(&self) -> bool {
-        self.agents
-            .lock()
-            .get(&self.instance_id)
-            .is_some_and(|agent| agent.session.is_some() && !agent.lost.is_cancelled())
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if let Some(agent) = self.agents.lock().get_mut(&self.instance_id) {
-            agent.leased.remove(&self.key);
-        }
-        self.agents.shared.freed[slot(self.agent_type)].notify_one();
     }
 }
 

@@ -82,7 +82,7 @@ pub async fn run(args: AgentsArgs, surroundings: &Surroundings) -> Result<Exit, 
 async fn list(mesh: &Mesh, output: &Output) -> Result<Exit, Error> {
     let now = SystemTime::now();
     let mut table = Table::new([
-        "type", "state", "free", "slots", "instance", "address", "heard", "note",
+        "type", "state", "free", "slots", "instance", "address", "heard", "why",
     ]);
     pages::read(
         LIMIT,
@@ -99,7 +99,7 @@ async fn list(mesh: &Mesh, output: &Output) -> Result<Exit, Error> {
                 clean(&agent.instance_id),
                 clean(&agent.address),
                 words::relative(agent.last_beat_time, now),
-                cut(&clean(&agent.callback_error), 60),
+                cut(&clean(&agent.reason), 100),
             ]);
             Ok(())
         },
@@ -153,7 +153,7 @@ fn show(agent: Option<Agent>, output: &Output) -> Result<Exit, Error> {
         ),
         ("connected", words::moment(agent.connect_time)),
         ("call-back", words::moment(agent.last_callback_time)),
-        ("problem", clean(&agent.callback_error)),
+        ("why", clean(&agent.reason)),
         ("memory", words::bytes(agent.memory_bytes)),
         ("tasks", clean(&agent.task_ids.join(" "))),
     ] {

@@ -145,8 +145,9 @@ impl<A: Arbiter> Sessions<A> {
         let goodbye = tokio::select! {
             biased;
             () = over.cancelled() => false,
-            () = answers.closed() => false,
+            // Before the end of the connection: a farewell may come together with it.
             goodbye = self.listen(instance_id, &mut requests, &answers) => goodbye,
+            () = answers.closed() => false,
         };
         over.cancel();
         self.agents.disconnect(instance_id, epoch, goodbye);

@@ -123,6 +123,10 @@ pub fn context(
             .iter()
             .map(AnsweredClarification::from)
             .collect(),
+        time_left: deadline
+            .duration_since(now)
+            .ok()
+            .map(wire_time::wire_duration),
     }
 }
 

@@ -26,12 +26,15 @@ use crate::plan::event::Rejected;
 
 mod ending;
 
-use ending::{End, is_transport, timed_out};
+use ending::{End, given_up, timed_out};
 
 /// An agent that does not acknowledge within this time has not taken the task.
 const ACCEPT_WITHIN: Duration = Duration::from_secs(5);
 /// A stream without a message for so long is dead, whatever TCP says: three beats.
 const SILENT_AFTER: Duration = Duration::from_secs(15);
+const SILENT: &str = "the stream went silent";
+const UNANSWERED: &str =
+    "the agent did not take the task on within 5 s, though its connection is open";
 /// A broken stream is given up after this: then the attempt is lost.
 const REATTACH_FOR: Duration = Duration::from_secs(30);
 /// Without a session and without an answer, an agent that was killed is not waited for longer.
@@ -124,7 +127,12 @@ pub(super) fn start(
             Begin::New { leased } => Some(leased + LEASE),
             Begin::Reattach => None,
         },
+        active: Instant::now(),
     };
+    // An order to stop an earlier attempt must not reach this one.
+    engine
+        .agents()
+        .keep_task(reservation.instance_id(), &drive.context.task_id);
     let key = (workflow.id(), stage.to_owned());
     let namespace = drive.namespace.clone();
     let handle = Handle {
@@ -161,6 +169,8 @@ struct Drive {
     met: bool,
     // After that somebody else may have run it to its end, and the agent may have forgotten it.
     start_before: Option<Instant>,
+    // When the work last did something, over all streams of the attempt.
+    active: Instant,
 }
 
 impl Drive {
@@ -171,21 +181,9 @@ impl Drive {
             () = self.engine.shared.shutdown.clone().cancelled_owned() => End::HandedOver,
             end = self.follow(&reservation) => end,
         };
+        self.judge_agent(&reservation, &end);
         let instance_id = reservation.instance_id();
-        let kept = match &end {
-            End::Result(_) | End::Failed { .. } | End::Cancelled | End::Lost(_) => true,
-            End::Refused(status) => {
-                if is_transport(status) {
-                    self.engine
-                        .agents()
-                        .unreachable(instance_id, status.message());
-                } else {
-                    self.engine.agents().refused(instance_id);
-                }
-                false
-            }
-            End::HandedOver => false,
-        };
+        let kept = end.is_kept();
         // The slot is free before the next stage is leased, so that it can have it.
         drop(reservation);
         if let Some(input) = self.input(end) {
@@ -232,7 +230,7 @@ impl Drive {
             self.context.reattach_only = true;
             let gone = !reservation.is_connected() && since.elapsed() > GONE_AFTER;
             if gone || since.elapsed() > REATTACH_FOR {
-                return End::Lost(format!("the agent does not answer: {}", error.message()));
+                return given_up(reservation, &error);
             }
             attempt += 1;
             tracing::warn!(code = ?error.code(), message = error.message(), attempt, "stream broke, attaching again");
@@ -256,7 +254,7 @@ impl Drive {
         );
         tokio::time::timeout(ACCEPT_WITHIN, call)
             .await
-            .map_err(|_| Status::deadline_exceeded("the agent did not answer within 5 s"))?
+            .map_err(|_| Status::deadline_exceeded(UNANSWERED))?
     }
 
     // `Err`: the stream broke.
@@ -267,7 +265,6 @@ impl Drive {
         broken_since: &mut Option<Instant>,
     ) -> Result<End, Status> {
         let mut stopping: Option<Instant> = None;
-        let mut active = Instant::now();
         loop {
             let patience = if self.accepted {
                 SILENT_AFTER
@@ -288,12 +285,14 @@ impl Drive {
                     self.cancel(reservation).await;
                     return Ok(timed_out("the attempt took too long"));
                 }
-                () = tokio::time::sleep_until(active + self.progress_timeout) => {
+                () = tokio::time::sleep_until(self.active + self.progress_timeout) => {
                     self.cancel(reservation).await;
-                    return Ok(timed_out("the work did nothing for too long"));
+                    let seconds = self.progress_timeout.as_secs_f64();
+                    return Ok(timed_out(&format!("the work did nothing for {seconds} s")));
                 }
                 () = tokio::time::sleep(patience) => {
-                    return Err(Status::deadline_exceeded("the stream went silent"));
+                    let silence = if self.accepted { SILENT } else { UNANSWERED };
+                    return Err(Status::deadline_exceeded(silence));
                 }
             };
             if stopping.is_some_and(|since| since.elapsed() > 2 * STOP_GRACE) {
@@ -308,9 +307,12 @@ impl Drive {
                 Some(Ok(AgentMessage::Result(result))) => return Ok(End::Result(result)),
                 Some(Ok(AgentMessage::Event(event))) => {
                     self.met = true;
-                    *broken_since = None;
+                    // One that only says again what it said before is as good as silent.
+                    if event.sequence > self.seen {
+                        *broken_since = None;
+                    }
                     if let Some(last) = self.take(event).await {
-                        active = active.max(last);
+                        self.active = self.active.max(last);
                     }
                 }
             }

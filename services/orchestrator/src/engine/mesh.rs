@@ -332,7 +332,7 @@ fn elsewhere(known: &KnownAgent, now: SystemTime) -> Result<Agent, EngineError> 
         } else {
             AgentState::Suspect
         });
-        "the replica that it was connected to is gone".clone_into(&mut agent.callback_error);
+        "the replica that it was connected to is gone".clone_into(&mut agent.reason);
     }
     Ok(agent)
 }

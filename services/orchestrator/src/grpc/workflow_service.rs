@@ -255,6 +255,7 @@ impl WorkflowService {
                 AgentState::Connecting
                 | AgentState::Unreachable
                 | AgentState::Suspect
+                | AgentState::Unfit
                 | AgentState::Draining => (all + i64::from(agent.slot_count), free),
                 AgentState::Unspecified | AgentState::Lost | AgentState::Gone => (all, free),
             });

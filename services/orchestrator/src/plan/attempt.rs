@@ -84,16 +84,16 @@ impl Step<'_> {
             self.stopped(index, None);
             return Ok(());
         }
-        let policy = self.definition(index).retry;
-        let stage = self.stage(index);
-        stage.charges.refused += 1;
-        let count = stage.charges.refused;
-        if count >= REFUSALS_MOST {
-            let summary = format!("agents refused the task {count} times; the last: {reason}");
-            self.give_up(index, summary);
+        self.elsewhere(index, reason);
+        Ok(())
+    }
+
+    pub fn handed_back(&mut self, name: &str, epoch: i64, reason: &str) -> Result<(), Rejected> {
+        let index = self.release(name, epoch)?;
+        if self.is_stopping(index) {
+            self.stopped(index, None);
         } else {
-            let most = backoff(REFUSAL_BACKOFF, policy.max_backoff, count);
-            self.again(index, RetryClass::Refused, reason, Delay::Backoff { most });
+            self.elsewhere(index, reason);
         }
         Ok(())
     }
@@ -288,6 +288,21 @@ impl Step<'_> {
         } else {
             let most = backoff(policy.initial_backoff, policy.max_backoff, count);
             self.again(index, RetryClass::Lost, reason, Delay::Backoff { most });
+        }
+    }
+
+    /// Another agent may take the task, at no charge, though not for ever.
+    fn elsewhere(&mut self, index: usize, reason: &str) {
+        let policy = self.definition(index).retry;
+        let stage = self.stage(index);
+        stage.charges.refused += 1;
+        let count = stage.charges.refused;
+        if count >= REFUSALS_MOST {
+            let summary = format!("agents refused the task {count} times; the last: {reason}");
+            self.give_up(index, summary);
+        } else {
+            let most = backoff(REFUSAL_BACKOFF, policy.max_backoff, count);
+            self.again(index, RetryClass::Refused, reason, Delay::Backoff { most });
         }
     }
 

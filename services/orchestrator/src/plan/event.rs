@@ -39,6 +39,16 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The agent gave the task back unfinished, or had to be left with it: no fault of the work, and
+    /// nothing is charged.
+    HandedBack {
+        /// Stage.
+        stage: String,
+        /// Epoch of the lease.
+        epoch: i64,
+        /// Why.
+        reason: String,
+    },
     /// The attempt gave a result.
     ResultAccepted {
         /// Stage.

@@ -85,6 +85,11 @@ impl<'a> Step<'a> {
                 epoch,
                 reason,
             } => self.refused(stage, *epoch, reason),
+            Event::HandedBack {
+                stage,
+                epoch,
+                reason,
+            } => self.handed_back(stage, *epoch, reason),
             Event::ResultAccepted {
                 stage,
                 epoch,

@@ -323,7 +323,7 @@ async fn agents_of_all_replicas_are_listed_and_drained_through_any() {
     assert_eq!(left.len(), 2);
     for agent in left {
         assert_eq!(agent.state(), AgentState::Suspect, "{agent:?}");
-        assert!(agent.callback_error.contains("gone"), "{agent:?}");
+        assert!(agent.reason.contains("gone"), "{agent:?}");
     }
     owner.stop().await;
 }

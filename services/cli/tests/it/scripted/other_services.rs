@@ -254,7 +254,7 @@ fn agent(instance_id: &str) -> Agent {
         address: "http://127.0.0.1:50062".into(),
         slot_count: 4,
         free_slot_count: 3,
-        callback_error: "refused\u{1b}[2J".into(),
+        reason: "refused\u{1b}[2J".into(),
         ..Agent::default()
     };
     agent.set_agent_type(AgentType::Validation);

@@ -10,7 +10,8 @@ use contracts::id::ClarificationId;
 use contracts::orchestrator::StageResult;
 use contracts::task::{AnswerKind, BudgetLimit, ClarificationRequest};
 
-use super::Drive;
+use super::{Drive, SILENT, UNANSWERED};
+use crate::agents::Reservation;
 use crate::engine::step::{Asked, Input};
 use crate::plan::event::{ApprovalEffect, DecisionAsk, ErrorClass, Event, StageOutcome};
 use crate::plan::state::Verdict;
@@ -30,12 +31,59 @@ pub(super) enum End {
         retry_after: Option<Duration>,
     },
     Lost(String),
+    // The agent gave it back, or had to be left with it: not charged.
+    HandedBack(String),
     Cancelled,
     // Somebody else has it, or this process is stopping: not ours to say.
     HandedOver,
 }
 
+impl End {
+    /// Whether the agent keeps something of the attempt until it is told that it need not.
+    pub(super) fn is_kept(&self) -> bool {
+        matches!(
+            self,
+            Self::Result(_) | Self::Failed { .. } | Self::Cancelled
+        )
+    }
+}
+
 impl Drive {
+    /// What the end says about the agent, and what the agent has to know.
+    pub(super) fn judge_agent(&self, reservation: &Reservation, end: &End) {
+        let agents = self.engine.agents();
+        let instance_id = reservation.instance_id();
+        match end {
+            End::Result(_) => agents.trust(instance_id),
+            End::Failed {
+                class: ErrorClass::TimedOut,
+                reason,
+                ..
+            } => agents.remark(instance_id, reason),
+            End::Lost(reason) if reason.ends_with(SILENT) => agents.distrust(instance_id, reason),
+            End::Failed { .. }
+            | End::Cancelled
+            | End::Lost(_)
+            | End::HandedBack(_)
+            | End::HandedOver => {}
+            End::Refused(status) if status.message() == UNANSWERED => {
+                agents.distrust(instance_id, UNANSWERED);
+            }
+            End::Refused(status) if Error::from_status(status).is_none() => {
+                agents.unreachable(instance_id, status.message());
+            }
+            End::Refused(status) => {
+                let drains = Error::from_status(status)
+                    .is_some_and(|error| error.reason == ErrorReason::Draining);
+                agents.refused(instance_id, drains);
+            }
+        }
+        // It may run on, out of reach: told through its session, if there is one.
+        if matches!(end, End::Lost(_) | End::HandedBack(_)) {
+            agents.stop_tasks(instance_id, vec![self.context.task_id.clone()]);
+        }
+    }
+
     // What an error means. `None`: the stream broke, and nothing is known yet.
     pub(super) fn judge(&self, status: &Status) -> Option<End> {
         let Some(error) = Error::from_status(status) else {
@@ -53,8 +101,13 @@ impl Drive {
         };
         let message = error.message.as_str();
         Some(match error.reason {
-            ErrorReason::Draining if !self.accepted => End::Refused(status.clone()),
-            ErrorReason::Draining => End::Lost("the agent stopped".to_owned()),
+            // Nothing ran, and another agent may be able to.
+            ErrorReason::Draining | ErrorReason::Infrastructure if !self.accepted => {
+                End::Refused(status.clone())
+            }
+            ErrorReason::Draining => {
+                End::HandedBack("the agent stopped, and gave the task back".to_owned())
+            }
             // The agent was never called, or never heard it: nothing ran.
             ErrorReason::TaskNotFound if !self.met => End::Refused(status.clone()),
             ErrorReason::WrongInstance | ErrorReason::TaskNotFound if self.accepted => {
@@ -158,6 +211,15 @@ impl Drive {
                 }),
                 ..base
             },
+            End::HandedBack(reason) => Input {
+                ended: ended("handed_back", &reason),
+                event: Some(Event::HandedBack {
+                    stage,
+                    epoch,
+                    reason,
+                }),
+                ..base
+            },
             End::Cancelled => Input {
                 ended: ended("cancelled", "somebody asked for it"),
                 event: Some(Event::AttemptCancelled { stage, epoch }),
@@ -229,6 +291,15 @@ fn unanswerable(asked: &ClarificationRequest) -> Option<&'static str> {
         return Some("it needs 2 to 16 choices of 1 to 256 bytes");
     }
     None
+}
+
+/// The stream is broken for too long.
+pub(super) fn given_up(reservation: &Reservation, error: &Status) -> End {
+    // Where the agent lives and only the way to it is dead, neither it nor the work did anything wrong.
+    if reservation.is_unreachable() {
+        return End::HandedBack(format!("the agent cannot be called: {}", error.message()));
+    }
+    End::Lost(format!("the agent does not answer: {}", error.message()))
 }
 
 pub(super) fn failed(class: ErrorClass, reason: &str, retry_after: Option<Duration>) -> End {

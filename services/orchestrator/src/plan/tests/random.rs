@@ -116,7 +116,7 @@ pub fn pipeline(choose: &mut impl Choose) -> (Pipeline, BTreeSet<String>) {
 }
 
 pub fn stage_outcome(choose: &mut impl Choose) -> StageOutcome {
-    let verdict = match choose.below(12) {
+    let verdict = match choose.below(13) {
         9 | 10 => Verdict::Failed,
         11 => Verdict::NotProven,
         _ => Verdict::Passed,
@@ -164,6 +164,11 @@ pub fn attempt_end(choose: &mut impl Choose, stage: String, epoch: i64) -> Event
             reason,
         },
         4 => Event::BudgetExhausted {
+            stage,
+            epoch,
+            reason,
+        },
+        12 => Event::HandedBack {
             stage,
             epoch,
             reason,
@@ -280,7 +285,12 @@ pub fn apt_event(choose: &mut impl Choose, world: &World, fuel: &mut u32) -> Opt
             }),
             TaskState::Leased => {
                 let end = attempt_end(choose, name.clone(), epoch);
-                let again = matches!(end, Event::Refused { .. } | Event::BudgetExhausted { .. });
+                let again = matches!(
+                    end,
+                    Event::Refused { .. }
+                        | Event::HandedBack { .. }
+                        | Event::BudgetExhausted { .. }
+                );
                 apt.push(if again && !spare {
                     Event::AttemptCancelled { stage: name, epoch }
                 } else {
@@ -317,7 +327,10 @@ pub fn apt_event(choose: &mut impl Choose, world: &World, fuel: &mut u32) -> Opt
     let event = choose.one_of(&apt);
     let spends = matches!(
         event,
-        Event::Refused { .. } | Event::BudgetExhausted { .. } | Event::DecisionResolved { .. }
+        Event::Refused { .. }
+            | Event::HandedBack { .. }
+            | Event::BudgetExhausted { .. }
+            | Event::DecisionResolved { .. }
     );
     if spends {
         *fuel = fuel.saturating_sub(1);

@@ -39,6 +39,23 @@ fn refuse(run: &mut Run) {
 }
 
 #[test]
+fn a_task_that_was_handed_back_counts_as_tried_and_is_not_charged() {
+    let mut run = one(2, 2);
+    for attempt in 1..=5 {
+        let epoch = run.lease("validation");
+        run.tell(&Event::HandedBack {
+            stage: "validation".into(),
+            epoch,
+            reason: "the agent stopped".into(),
+        });
+        run.is(WorkflowState::Running, &[("validation", StageState::Ready)]);
+        let stage = &run.state.stages[0];
+        assert_eq!((stage.attempt, stage.lost_count), (attempt, 0));
+        assert_eq!((stage.charges.failed, stage.charges.lost), (0, 0));
+    }
+}
+
+#[test]
 fn errors_are_retried_up_to_the_limit_and_then_the_verdict_is_not_proven() {
     for class in [ErrorClass::Retryable, ErrorClass::TimedOut] {
         let mut run = one(3, 5);

@@ -62,7 +62,7 @@ fn failed(run: &Run, class: ErrorClass) -> Event {
     }
 }
 
-const EVENTS: [(&str, Make); 35] = [
+const EVENTS: [(&str, Make); 36] = [
     ("submitted", |_, _| Event::Submitted),
     ("granted", |run, _| granted(run, 1)),
     ("granted-old", |run, _| granted(run, 0)),
@@ -72,6 +72,11 @@ const EVENTS: [(&str, Make); 35] = [
         stage: T.into(),
         epoch: run.epoch(T),
         reason: "full".into(),
+    }),
+    ("handed-back", |run, _| Event::HandedBack {
+        stage: T.into(),
+        epoch: run.epoch(T),
+        reason: "drains".into(),
     }),
     ("passed", |run, _| result(run, 0, outcome(Verdict::Passed))),
     ("failed", |run, _| result(run, 0, outcome(Verdict::Failed))),
@@ -182,6 +187,7 @@ fn kind(event: &Event) -> u32 {
         Event::RetryRequested { .. } => 18,
         Event::ScheduleTimedOut { .. } => 19,
         Event::WorkflowTimedOut => 20,
+        Event::HandedBack { .. } => 21,
     }
 }
 
@@ -301,7 +307,7 @@ fn the_table_has_every_kind_of_event() {
         .iter()
         .map(|(_, make)| kind(&make(&run, refer)))
         .collect();
-    assert!(kinds.into_iter().eq(0..=20));
+    assert!(kinds.into_iter().eq(0..=21));
 }
 
 #[test]

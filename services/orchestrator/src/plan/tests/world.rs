@@ -93,6 +93,7 @@ impl World {
                 return;
             }
             Event::Refused { stage, epoch, .. }
+            | Event::HandedBack { stage, epoch, .. }
             | Event::ResultAccepted { stage, epoch, .. }
             | Event::AttemptFailed { stage, epoch, .. }
             | Event::AttemptLost { stage, epoch, .. }
@@ -146,7 +147,7 @@ impl World {
             Event::ResultAccepted { .. } => tally.results += 1,
             Event::AttemptFailed { .. } => tally.failed += 1,
             Event::AttemptLost { .. } | Event::AttemptCancelled { .. } => tally.lost += 1,
-            Event::Refused { .. } => tally.refused += 1,
+            Event::Refused { .. } | Event::HandedBack { .. } => tally.refused += 1,
             _ => {}
         }
     }

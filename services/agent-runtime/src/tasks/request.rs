@@ -1,0 +1,81 @@
+//! What callers may ask of an agent, whatever its type.
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use contracts::error::Error;
+use contracts::error_reason::ErrorReason;
+use contracts::task::TaskContext;
+use contracts::wire_time;
+
+use super::DEFAULT_DEADLINE;
+use super::entry::Entry;
+
+/// An older lease than the one that holds the task.
+pub(super) fn stale<R>(entry: &Entry<R>, epoch: i64) -> Error {
+    Error::new(
+        ErrorReason::StaleLease,
+        format!(
+            "lease epoch {epoch} is older than {}, which holds the task",
+            entry.epoch()
+        ),
+    )
+    .precondition(
+        format!("task/{}", entry.task_id),
+        "a newer lease holds the task",
+    )
+}
+
+/// Checks what every task is told; answers when the work must be over.
+pub(super) fn check(context: &TaskContext, instance_id: &str) -> Result<Instant, Error> {
+    let mut fields = contracts::parse::Fields::new();
+    fields.text("context.task_id", &context.task_id, 128);
+    fields.text("context.workflow_id", &context.workflow_id, 64);
+    fields.text("context.stage", &context.stage, 64);
+    fields.labels("context.labels", &context.labels);
+    if context.lease_epoch < 0 {
+        fields.wrong("context.lease_epoch", "is negative");
+    }
+    if context.lease_epoch > 0 && context.task_id.is_empty() {
+        fields.wrong("context.task_id", "is required with a lease epoch");
+    }
+    if context.resume_after_sequence < 0 {
+        fields.wrong("context.resume_after_sequence", "is negative");
+    }
+    if let Some(repository) = &context.repository {
+        fields.text(
+            "context.repository.url",
+            &repository.url,
+            contracts::parse::URL_BYTES,
+        );
+        fields.commit("context.repository.base_commit", &repository.base_commit);
+        fields.commit("context.repository.head_commit", &repository.head_commit);
+        fields.git_ref("context.repository.branch", &repository.branch);
+        fields.git_ref(
+            "context.repository.target_branch",
+            &repository.target_branch,
+        );
+    }
+    let left = match (context.time_left, context.deadline) {
+        // Two clocks are never compared where the sender did it already.
+        (Some(left), _) => wire_time::duration(left),
+        (None, None) => Some(DEFAULT_DEADLINE),
+        (None, Some(deadline)) => wire_time::system_time(deadline)
+            .and_then(|deadline| deadline.duration_since(SystemTime::now()).ok()),
+    };
+    if left.is_none() {
+        fields.wrong("context.deadline", "has passed, or is no time");
+    }
+    let left = fields.finish(left.unwrap_or_default())?;
+    if !context.agent_instance_id.is_empty() && context.agent_instance_id != instance_id {
+        return Err(Error::new(
+            ErrorReason::WrongInstance,
+            format!(
+                "this is agent {instance_id}, not {}",
+                context.agent_instance_id
+            ),
+        ));
+    }
+    Ok(Instant::now() + left)
+}
