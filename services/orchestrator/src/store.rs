@@ -111,6 +111,11 @@ impl StoreError {
     }
 }
 
+/// The group commit is one large statement, whose best plan never changes: every table by its index.
+/// Planning it anew would take longer than running it, and a plan that was made while the tables were
+/// empty must not read them whole when they are not.
+const PLANNED_ONCE: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
+                            -c enable_mergejoin=off";
 /// Connections for group commits: one at work, one for a member that goes alone.
 const COMMITTERS: usize = 2;
 
@@ -129,11 +134,9 @@ impl Store {
     /// At most so many connections, and those of the group commit. Nothing is connected yet.
     pub fn new(url: &str, connections: usize) -> Result<Self, StoreError> {
         let config = config(url)?;
-        // The group commit is one large statement, whose best plan never changes: planning it anew
-        // would take longer than running it.
         let mut planned_once = config.clone();
         let options = config.get_options().unwrap_or_default();
-        planned_once.options(format!("{options} -c plan_cache_mode=force_generic_plan"));
+        planned_once.options(format!("{options} {PLANNED_ONCE}"));
         Ok(Self {
             pool: pool(&config, connections)?,
             commits: pool(&planned_once, COMMITTERS)?,
