@@ -10,8 +10,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use contracts::agent::AGENT_TYPES;
-use contracts::error::Error;
-use contracts::error_reason::ErrorReason;
 use contracts::id::WorkflowId;
 use contracts::task::AgentType;
 
@@ -21,7 +19,6 @@ use crate::events::Events;
 use crate::hints::Hints;
 use crate::logs::Logs;
 use crate::metrics;
-use crate::plan::event::Rejected;
 use crate::store::{Store, StoreError, workflows};
 
 mod arbiter;
@@ -29,6 +26,7 @@ pub mod claim;
 mod committer;
 mod context;
 mod drive;
+mod error;
 mod keys;
 pub mod live;
 mod mesh;
@@ -39,37 +37,12 @@ pub mod sweep;
 pub mod workflow;
 
 use committer::{Committed, Committer};
+pub use error::{EngineError, store};
 use step::{Effect, Input, Setting, Stepped};
 use workflow::Workflow;
 
 // A workflow changes hands seldom; losing this often in a row means something is wrong.
 const RACES: u32 = 16;
-
-/// Why a step was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// There is no such workflow.
-    #[error("there is no workflow {0}")]
-    NotFound(WorkflowId),
-    /// The plan refuses.
-    #[error("workflow {workflow_id}")]
-    Rejected {
-        /// Workflow.
-        workflow_id: WorkflowId,
-        /// Why.
-        #[source]
-        source: Rejected,
-    },
-    /// The database.
-    #[error("store")]
-    Store(#[from] StoreError),
-    /// Somebody else was always faster.
-    #[error("workflow {0} changed all the time")]
-    Races(WorkflowId),
-    /// The request was made before.
-    #[error("the request was made before")]
-    Repeated,
-}
 
 // What became of a step.
 enum Outcome {
@@ -433,21 +406,11 @@ impl Engine {
     }
 
     fn at_hand(&self) -> Vec<WorkflowId> {
-        let workflows = self
-            .shared
-            .workflows
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        workflows.keys().copied().collect()
+        self.workflows().keys().copied().collect()
     }
 
-    fn known_cell(&self, id: WorkflowId) -> Option<Arc<tokio::sync::Mutex<Option<Workflow>>>> {
-        let workflows = self
-            .shared
-            .workflows
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        workflows.get(&id).cloned()
+    fn known_cell(&self, id: WorkflowId) -> Option<Cell> {
+        self.workflows().get(&id).cloned()
     }
 
     fn forget(&self, id: WorkflowId) {
@@ -467,63 +430,4 @@ impl Engine {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl From<EngineError> for Error {
-    fn from(error: EngineError) -> Self {
-        match error {
-            EngineError::NotFound(id) => Self::new(
-                ErrorReason::WorkflowNotFound,
-                format!("there is no workflow {id}"),
-            ),
-            EngineError::Rejected {
-                workflow_id,
-                source,
-            } => rejected(workflow_id, &source),
-            EngineError::Store(error) => store(&error),
-            EngineError::Races(id) => Self::new(
-                ErrorReason::ConcurrentChange,
-                format!("workflow {id} changed meanwhile; read it and try again"),
-            ),
-            EngineError::Repeated => Self::new(
-                ErrorReason::ConcurrentChange,
-                "the workflow changed meanwhile; read it and try again",
-            ),
-        }
-    }
-}
-
-/// What a caller is told when the database did not answer. The detail goes to the log.
-pub fn store(error: &StoreError) -> Error {
-    if error.is_transient() {
-        tracing::warn!(error = ?error, "the database did not answer");
-        return Error::new(
-            ErrorReason::DatabaseUnavailable,
-            "the database does not answer; try again in a moment",
-        )
-        .retry_after(Duration::from_secs(1));
-    }
-    if matches!(error, StoreError::Stopping) {
-        return Error::new(
-            ErrorReason::Draining,
-            "the orchestrator is stopping; try again",
-        );
-    }
-    tracing::error!(error = ?error, "the store failed");
-    Error::internal()
-}
-
-fn rejected(workflow_id: WorkflowId, rejected: &Rejected) -> Error {
-    let reason = match rejected {
-        Rejected::StaleLease { .. } => ErrorReason::StaleLease,
-        Rejected::UnknownStage(_) => ErrorReason::StageNotFound,
-        Rejected::DecisionNotOpen { .. } => ErrorReason::DecisionResolved,
-        Rejected::ClarificationNotOpen(_) => ErrorReason::ClarificationAnswered,
-        Rejected::StageState { .. }
-        | Rejected::WrongState { .. }
-        | Rejected::AlreadyFinished(_)
-        | Rejected::PipelineMismatch => ErrorReason::WorkflowState,
-    };
-    Error::new(reason, rejected.to_string())
-        .precondition(format!("workflow/{workflow_id}"), rejected.to_string())
 }

@@ -1,11 +1,14 @@
 //! A network that fails on demand: a TCP proxy on the loopback whose two directions can each pass, stall or lose bytes, and whose
 //! connections can be cut. It knows nothing of what is spoken over it.
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
-    net::{TcpListener, TcpStream, UnixStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::watch,
     task::JoinSet,
 };
@@ -32,13 +35,6 @@ pub enum Direction {
     ToServer,
     /// From the server behind the proxy.
     ToClient,
-}
-
-/// What is behind a proxy.
-#[derive(Clone, Debug)]
-enum Server {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,15 +67,6 @@ pub struct FaultProxy {
 impl FaultProxy {
     /// A proxy in front of a server, on a free port, without faults.
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
-        Self::start_before(Server::Tcp(server)).await
-    }
-
-    /// The same in front of a Unix socket, such as that of a test's PostgreSQL.
-    pub async fn start_unix(socket: impl Into<PathBuf>) -> io::Result<Self> {
-        Self::start_before(Server::Unix(socket.into())).await
-    }
-
-    async fn start_before(server: Server) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (plan, watched) = watch::channel(Plan {
@@ -149,7 +136,7 @@ impl FaultProxy {
 
 async fn accept(
     listener: TcpListener,
-    server: Server,
+    server: SocketAddr,
     plan: watch::Receiver<Plan>,
     counter: watch::Sender<u64>,
 ) {
@@ -161,14 +148,14 @@ async fn accept(
             accepted = listener.accept() => {
                 // A listener that fails has no connection to give; the test sees that none is made.
                 let Ok((client, _)) = accepted else { return };
-                connections.spawn(connection(client, server.clone(), plan.clone()));
+                connections.spawn(connection(client, server, plan.clone()));
                 counter.send_modify(|count| *count += 1);
             }
         }
     }
 }
 
-async fn connection(client: TcpStream, server: Server, mut plan: watch::Receiver<Plan>) {
+async fn connection(client: TcpStream, server: SocketAddr, mut plan: watch::Receiver<Plan>) {
     let (generation, refusing) = {
         let plan = plan.borrow_and_update();
         (plan.generation, plan.refusing)
@@ -177,39 +164,13 @@ async fn connection(client: TcpStream, server: Server, mut plan: watch::Receiver
         let _ = client.set_zero_linger();
         return;
     }
+    let Ok(upstream) = TcpStream::connect(server).await else {
+        return;
+    };
     let _ = client.set_nodelay(true);
-    // With no lingering, closing is a reset: the peers learn it as from a machine that went away and came back.
-    match server {
-        Server::Tcp(address) => {
-            let Ok(upstream) = TcpStream::connect(address).await else {
-                return;
-            };
-            let _ = upstream.set_nodelay(true);
-            if let Some((client, upstream)) = carry(client, upstream, plan, generation).await {
-                let _ = client.set_zero_linger();
-                let _ = upstream.set_zero_linger();
-            }
-        }
-        Server::Unix(path) => {
-            let Ok(upstream) = UnixStream::connect(path).await else {
-                return;
-            };
-            if let Some((client, _)) = carry(client, upstream, plan, generation).await {
-                let _ = client.set_zero_linger();
-            }
-        }
-    }
-}
-
-/// Carries bytes both ways until both sides are done, or the connection is cut: then it gives the sides back.
-async fn carry<Upstream: AsyncRead + AsyncWrite + Unpin>(
-    client: TcpStream,
-    upstream: Upstream,
-    plan: watch::Receiver<Plan>,
-    generation: u64,
-) -> Option<(TcpStream, Upstream)> {
-    let (mut from_client, mut to_client) = split(client);
-    let (mut from_server, mut to_server) = split(upstream);
+    let _ = upstream.set_nodelay(true);
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = upstream.into_split();
     let mut cut = plan.clone();
     tokio::select! {
         biased;
@@ -219,18 +180,20 @@ async fn carry<Upstream: AsyncRead + AsyncWrite + Unpin>(
                 pump(&mut from_client, &mut to_server, Direction::ToServer, plan.clone()),
                 pump(&mut from_server, &mut to_client, Direction::ToClient, plan.clone()),
             )
-        } => return None,
+        } => return,
     }
-    Some((
-        from_client.unsplit(to_client),
-        from_server.unsplit(to_server),
-    ))
+    // With no lingering, closing is a reset: the peers learn it as from a machine that went away and came back.
+    for (read, write) in [(from_client, to_client), (from_server, to_server)] {
+        let _ = read.as_ref().set_zero_linger();
+        // Otherwise the half says a polite goodbye first.
+        write.forget();
+    }
 }
 
 /// Moves bytes of one direction until its sender closes or either side fails.
 async fn pump(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
     direction: Direction,
     mut plan: watch::Receiver<Plan>,
 ) {

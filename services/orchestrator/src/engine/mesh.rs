@@ -27,7 +27,7 @@ use crate::store::{agents, events, malformed, workflows};
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// Changes of agents in this time are written down together.
 const TOGETHER: Duration = Duration::from_millis(50);
-/// An ended workflow's last events are looked for this long.
+/// An ended workflow's last events are looked for this long; clocks of replicas may differ by as much.
 const ENDED_SINCE: Duration = Duration::from_secs(5);
 // Logs read in one statement, and events of each.
 const LOGS: usize = 256;
@@ -218,7 +218,7 @@ impl Engine {
                 sequence,
             })
             .collect();
-        self.events().all().seen(now, &seen);
+        self.events().all().seen(since, &seen);
         Ok(now)
     }
 

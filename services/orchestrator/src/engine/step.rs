@@ -386,27 +386,6 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    fn ended(&mut self, stage: &str, ending: &str, reason: String) {
-        let Some(number) = self.next.stage_number(stage) else {
-            return;
-        };
-        let planned = &self.next.live.plan.stages[number];
-        let facts = &self.next.live.stages[number];
-        let Some(task_id) = facts.task_id else { return };
-        self.attempts.push(AttemptRow {
-            stage: stage.to_owned(),
-            attempt: i32::try_from(planned.attempt).unwrap_or(i32::MAX),
-            task_id,
-            lease_epoch: planned.lease_epoch,
-            instance_id: facts.instance_id,
-            ending: ending.to_owned(),
-            reason,
-            start_time: facts.start.map(Millis::time),
-            end_time: self.setting.now,
-        });
-        self.settle(number);
-    }
-
     fn progressed(&mut self, stage: &str, progress: Progress, sequence: i64) {
         if let Some(number) = self.next.stage_number(stage) {
             let facts = &mut self.next.live.stages[number];

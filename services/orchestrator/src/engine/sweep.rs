@@ -8,6 +8,7 @@ use prost::Message;
 use tokio::time::Instant;
 
 use contracts::id::InstanceId;
+use contracts::orchestrator::WorkflowState;
 use contracts::task::DecisionRequest;
 
 use super::drive::{self, Begin};
@@ -101,7 +102,9 @@ async fn sweep(engine: &Engine) -> Result<(), EngineError> {
     let client = shared.store.client().await?;
     let orphaned = tasks::orphaned(&client, BATCH).await?;
     let late = tasks::overdue(&client, now, BATCH).await?;
-    let overdue = workflows::overdue(&client, now, BATCH).await?;
+    // What is being undone has ended in all but name, however long that takes.
+    let undone = WorkflowState::Compensating as i16;
+    let overdue = workflows::overdue(&client, now, undone, BATCH).await?;
     let undecided = decisions::expired(&client, now, BATCH).await?;
     let unanswered = clarifications::expired(&client, now, BATCH).await?;
     let free_keys = tasks::forgotten_keys(&client, BATCH).await?;

@@ -144,13 +144,14 @@ impl All {
         }
     }
 
-    /// Takes in how far every workflow is that has not ended, or ended a short while ago. The first
-    /// time, that is where the watching begins.
-    pub fn seen(&self, now: SystemTime, seen: &[Seen]) {
+    /// Takes in how far every workflow is that has not ended, or ended since a time. The first time,
+    /// that is where the watching begins: what is not listed has no events since then, so that any
+    /// that come are new, even by the clock of a replica that is a little behind.
+    pub fn seen(&self, since: SystemTime, seen: &[Seen]) {
         let mut held = self.lock();
         let Some(following) = &mut *held else { return };
         let first = following.since.is_none();
-        following.since.get_or_insert(now);
+        following.since.get_or_insert(since);
         let listed = Instant::now();
         for Seen {
             workflow_id,

@@ -82,7 +82,10 @@ pub(super) async fn follow(
                 return;
             }
             // A workflow that was retried has events after its end.
-            if last && (watch.is_newest(after) || ended(&engine, workflow_id, after).await) {
+            if last
+                && ((caught_up && watch.is_newest(after))
+                    || ended(&engine, workflow_id, after).await)
+            {
                 return;
             }
         }

@@ -11,7 +11,7 @@ use contracts::error_reason::ErrorReason;
 use contracts::id::WorkflowId;
 use contracts::orchestrator::workflow_service_server::WorkflowService as Service;
 use contracts::orchestrator::{
-    self as wire, AgentState, AgentTypeStatistics, CancelWorkflowRequest, CancelWorkflowResponse,
+    AgentState, AgentTypeStatistics, CancelWorkflowRequest, CancelWorkflowResponse,
     CreateWorkflowRequest, CreateWorkflowResponse, GetStatisticsRequest, GetStatisticsResponse,
     GetWorkflowRequest, GetWorkflowResponse, ListWorkflowEventsRequest, ListWorkflowEventsResponse,
     ListWorkflowsRequest, ListWorkflowsResponse, PauseWorkflowRequest, PauseWorkflowResponse,
@@ -20,22 +20,19 @@ use contracts::orchestrator::{
     WatchWorkflowResponse, WatchWorkflowsRequest, WatchWorkflowsResponse,
 };
 use contracts::parse::Fields;
-use contracts::task::Budget;
 use contracts::wire_time;
 
-use super::{NAMESPACE, actor, page_token, pipeline_service, read_page, request_row, store_error};
+use super::{NAMESPACE, actor, page_token, pipeline_service, read_page, store_error};
 use crate::artifacts::ArtifactStore;
-use crate::engine::step::Input;
-use crate::engine::submit::{self, digest};
+use crate::engine::submit;
 use crate::engine::workflow::Workflow;
 use crate::engine::{Engine, EngineError};
-use crate::plan::event::Event;
-use crate::store::workflows::{self};
-use crate::store::{events, tasks};
+use crate::store::{events, tasks, workflows};
 
 mod budget;
 mod logs;
 mod many;
+mod steering;
 
 use many::{filter, follow_all};
 
@@ -43,7 +40,6 @@ use many::{filter, follow_all};
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(1);
 // Messages that wait for one reader.
 const QUEUE: usize = 64;
-const REASON_BYTES: usize = 1024;
 const COUNT_BOUND: i64 = 10_000;
 const DAY: std::time::Duration = std::time::Duration::from_hours(24);
 
@@ -89,58 +85,6 @@ impl WorkflowService {
     async fn checked(&self, request: CreateWorkflowRequest) -> Result<submit::Checked, Error> {
         let pipeline = pipeline_service::of_request(self.engine.store(), &request).await?;
         submit::check(request, pipeline)
-    }
-
-    // What the same call was answered before.
-    async fn earlier(&self, asked: &Asked) -> Result<Option<Workflow>, Error> {
-        self.engine
-            .earlier(NAMESPACE, asked.method, &asked.request_id, &asked.content)
-            .await
-    }
-
-    // Asks something of a workflow, once per request id.
-    async fn ask(&self, asked: Asked) -> Result<wire::Workflow, Error> {
-        if let Some(workflow) = self.earlier(&asked).await? {
-            return Ok(workflow.to_wire(true));
-        }
-        let Asked {
-            method,
-            workflow_id,
-            request_id,
-            content,
-            event,
-            budget,
-            actor,
-        } = asked;
-        let now = self.engine.clock().now();
-        let asked = self
-            .engine
-            .apply::<EngineError>(NAMESPACE, workflow_id, |workflow| {
-                Ok(Input {
-                    event: Some(event.clone()),
-                    budget,
-                    actor: actor.clone(),
-                    request: request_row(
-                        &request_id,
-                        method,
-                        content.clone(),
-                        workflow.id().to_string(),
-                        now,
-                    ),
-                    ..Input::default()
-                })
-            })
-            .await;
-        match asked {
-            Ok(workflow) => Ok(workflow.to_wire(true)),
-            Err(EngineError::Repeated) => self
-                .engine
-                .earlier(NAMESPACE, method, &request_id, &content)
-                .await?
-                .map(|workflow| workflow.to_wire(true))
-                .ok_or_else(|| EngineError::Races(workflow_id).into()),
-            Err(error) => Err(error.into()),
-        }
     }
 
     async fn page(&self, request: ListWorkflowsRequest) -> Result<ListWorkflowsResponse, Error> {
@@ -283,43 +227,6 @@ impl WorkflowService {
     }
 }
 
-struct Asked {
-    method: &'static str,
-    workflow_id: WorkflowId,
-    request_id: String,
-    content: Vec<u8>,
-    event: Event,
-    budget: Option<Budget>,
-    actor: String,
-}
-
-impl Asked {
-    fn parse(
-        method: &'static str,
-        workflow_id: &str,
-        request_id: &str,
-        reason: &str,
-        content: Vec<u8>,
-        actor: String,
-        event: Event,
-    ) -> Result<Self, Error> {
-        let mut fields = Fields::new();
-        let workflow_id: Option<WorkflowId> = fields.id("workflow_id", workflow_id);
-        fields.request_id(request_id);
-        fields.text("reason", reason, REASON_BYTES);
-        let workflow_id = fields.finish(workflow_id)?.ok_or_else(Error::internal)?;
-        Ok(Self {
-            method,
-            workflow_id,
-            request_id: request_id.to_owned(),
-            content,
-            event,
-            budget: None,
-            actor,
-        })
-    }
-}
-
 #[async_trait]
 impl Service for WorkflowService {
     type WatchWorkflowStream = ReceiverStream<Result<WatchWorkflowResponse, Status>>;
@@ -450,20 +357,7 @@ impl Service for WorkflowService {
         &self,
         request: Request<CancelWorkflowRequest>,
     ) -> Result<Response<CancelWorkflowResponse>, Status> {
-        let actor = actor(&request);
-        let request = request.into_inner();
-        let asked = Asked::parse(
-            "CancelWorkflow",
-            &request.workflow_id,
-            &request.request_id,
-            &request.reason,
-            digest(&request),
-            actor,
-            Event::CancelRequested {
-                reason: request.reason.clone(),
-            },
-        )?;
-        let workflow = Some(self.ask(asked).await?);
+        let workflow = self.steer(request).await?;
         Ok(Response::new(CancelWorkflowResponse { workflow }))
     }
 
@@ -471,20 +365,7 @@ impl Service for WorkflowService {
         &self,
         request: Request<PauseWorkflowRequest>,
     ) -> Result<Response<PauseWorkflowResponse>, Status> {
-        let actor = actor(&request);
-        let request = request.into_inner();
-        let asked = Asked::parse(
-            "PauseWorkflow",
-            &request.workflow_id,
-            &request.request_id,
-            &request.reason,
-            digest(&request),
-            actor,
-            Event::Paused {
-                reason: request.reason.clone(),
-            },
-        )?;
-        let workflow = Some(self.ask(asked).await?);
+        let workflow = self.steer(request).await?;
         Ok(Response::new(PauseWorkflowResponse { workflow }))
     }
 
@@ -492,30 +373,7 @@ impl Service for WorkflowService {
         &self,
         request: Request<ResumeWorkflowRequest>,
     ) -> Result<Response<ResumeWorkflowResponse>, Status> {
-        let actor = actor(&request);
-        let request = request.into_inner();
-        let mut asked = Asked::parse(
-            "ResumeWorkflow",
-            &request.workflow_id,
-            &request.request_id,
-            &request.reason,
-            digest(&request),
-            actor,
-            Event::Resumed {
-                reason: request.reason.clone(),
-            },
-        )?;
-        asked.budget = request.budget;
-        let already = self.earlier(&asked).await?;
-        if already.is_none() {
-            let workflow = self
-                .engine
-                .get(NAMESPACE, asked.workflow_id)
-                .await
-                .map_err(Error::from)?;
-            budget::check(&workflow, request.budget.as_ref())?;
-        }
-        let workflow = Some(self.ask(asked).await?);
+        let workflow = self.steer(request).await?;
         Ok(Response::new(ResumeWorkflowResponse { workflow }))
     }
 
@@ -523,19 +381,7 @@ impl Service for WorkflowService {
         &self,
         request: Request<RetryWorkflowRequest>,
     ) -> Result<Response<RetryWorkflowResponse>, Status> {
-        let actor = actor(&request);
-        let request = request.into_inner();
-        let from_stage = Some(request.from_stage.clone()).filter(|stage| !stage.is_empty());
-        let asked = Asked::parse(
-            "RetryWorkflow",
-            &request.workflow_id,
-            &request.request_id,
-            "",
-            digest(&request),
-            actor,
-            Event::RetryRequested { from_stage },
-        )?;
-        let workflow = Some(self.ask(asked).await?);
+        let workflow = self.steer(request).await?;
         Ok(Response::new(RetryWorkflowResponse { workflow }))
     }
 

@@ -262,19 +262,23 @@ pub async fn version(
     row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
-/// Workflows whose time ran out.
+/// Workflows whose time ran out, but for those in one state.
 pub async fn overdue(
     client: &impl GenericClient,
     now: SystemTime,
+    except_state: i16,
     limit: i64,
 ) -> Result<Vec<(String, WorkflowId)>, StoreError> {
     let statement = client
         .prepare_cached(
-            "SELECT namespace, workflow_id FROM workflows WHERE end_time IS NULL AND deadline < $1
-             ORDER BY deadline LIMIT $2",
+            "SELECT namespace, workflow_id FROM workflows
+             WHERE end_time IS NULL AND deadline < $1 AND state <> $2
+             ORDER BY deadline LIMIT $3",
         )
         .await?;
-    let rows = client.query(&statement, &[&now, &limit]).await?;
+    let rows = client
+        .query(&statement, &[&now, &except_state, &limit])
+        .await?;
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, WorkflowId(row.try_get(1)?))))
         .collect()

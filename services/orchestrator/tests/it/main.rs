@@ -12,6 +12,7 @@ mod database;
 mod faults;
 mod keys;
 mod mesh;
+mod overdue;
 mod replicas;
 mod waits;
 mod workflows;

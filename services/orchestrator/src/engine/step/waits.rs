@@ -1,12 +1,13 @@
-//! What attempts leave behind when they wait for somebody: the question, what was spent, and where
-//! the next attempt can go on.
+//! What attempts leave behind: their history, what was spent, where the next one can go on, and the
+//! question for which they wait.
 
 use contracts::orchestrator::StageResult;
 use contracts::task::Usage;
 
 use super::{Asked, CLARIFICATION_PATIENCE, Step};
-use crate::engine::live::{AnswerFacts, UsageFacts};
+use crate::engine::live::{AnswerFacts, Millis, UsageFacts};
 use crate::store::clarifications::{Change, StoredClarification};
+use crate::store::commit::AttemptRow;
 
 impl Step<'_> {
     // What a result says about the workflow.
@@ -34,12 +35,34 @@ impl Step<'_> {
         }
     }
 
-    // An attempt is over: what it spent is spent, however it ended.
-    pub(super) fn settle(&mut self, number: usize) {
+    // An attempt is over, for the history.
+    pub(super) fn ended(&mut self, stage: &str, ending: &str, reason: String) {
+        let Some(number) = self.next.stage_number(stage) else {
+            return;
+        };
+        let planned = &self.next.live.plan.stages[number];
+        let facts = &self.next.live.stages[number];
+        let Some(task_id) = facts.task_id else { return };
+        self.attempts.push(AttemptRow {
+            stage: stage.to_owned(),
+            attempt: i32::try_from(planned.attempt).unwrap_or(i32::MAX),
+            task_id,
+            lease_epoch: planned.lease_epoch,
+            instance_id: facts.instance_id,
+            ending: ending.to_owned(),
+            reason,
+            start_time: facts.start.map(Millis::time),
+            end_time: self.setting.now,
+        });
+        self.settle(number);
+    }
+
+    // What it spent is spent, however it ended.
+    fn settle(&mut self, number: usize) {
         let facts = &mut self.next.live.stages[number];
         let spent = std::mem::take(&mut facts.spent);
         let wall = facts.start.map_or(0, |start| {
-            let now = super::Millis::of(self.setting.now);
+            let now = Millis::of(self.setting.now);
             now.0.saturating_sub(start.0).max(0)
         });
         self.next.live.usage.add(&spent);
