@@ -6,8 +6,10 @@ use prost::Message;
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::client::ClientChannel;
+use crate::deployment::DeploymentResult;
+use crate::integration::IntegrationResult;
 use crate::orchestrator::{StageResult, StageTask, stage_result, stage_task};
-use crate::task::{AgentType, Outcome, TaskContext, TaskEvent};
+use crate::task::{AgentType, Outcome, StageInput, TaskContext, TaskEvent};
 use crate::{deployment, e2e, integration, scaffold, validation};
 
 /// One message of a task's stream.
@@ -242,6 +244,18 @@ impl StageTask {
         }
         // Protobuf's own merge: set fields win, messages merge, lists are appended.
         self.merge(over.encode_to_vec().as_slice()).is_ok()
+    }
+}
+
+impl StageInput {
+    /// The whole result of an integration stage. `None`: it is another agent's.
+    pub fn integration(&self) -> Option<IntegrationResult> {
+        self.result.as_ref()?.to_msg().ok()
+    }
+
+    /// The whole result of a deployment stage. `None`: it is another agent's.
+    pub fn deployment(&self) -> Option<DeploymentResult> {
+        self.result.as_ref()?.to_msg().ok()
     }
 }
 

@@ -122,6 +122,10 @@ impl IntegrationAgent {
         let request = request::parse(&assignment.context, assignment.task.clone())?;
         match request {
             Request::Merge(order) => self.merge(&order, &assignment).await,
+            Request::Nothing { verdict, reason } => {
+                let repository = assignment.context.repository.clone();
+                Ok(answer::of_nothing(repository, verdict, reason))
+            }
             Request::Checks { url, revision } => self.checks(url, &revision, &assignment).await,
         }
     }

@@ -10,6 +10,10 @@ use crate::merge::Error;
 pub const TASK_TRAILER: &str = "Agentic-Task";
 /// Names the commit that was integrated.
 pub const SOURCE_TRAILER: &str = "Agentic-Source";
+/// Names a revert that was taken back in its turn.
+pub(crate) const REAPPLIES_TRAILER: &str = "Agentic-Reapplies";
+/// Names the commit that was taken back.
+pub const REVERTS_TRAILER: &str = "Agentic-Reverts";
 
 /// Who commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +109,7 @@ impl Purpose {
     /// The message of a merge commit.
     pub(crate) fn merge_message(&self, source: CommitId) -> String {
         let subject = format!("Merge {} into {}", self.source_name, self.target_name);
-        self.with_trailers(&[&subject, &self.title], source)
+        self.with_trailers(&[&subject, &self.title], (SOURCE_TRAILER, source))
     }
 
     /// The message of a squashed commit; `subjects` are those of the commits in it, oldest first.
@@ -125,7 +129,24 @@ impl Purpose {
         } else {
             String::new()
         };
-        self.with_trailers(&[&subject, &body], source)
+        self.with_trailers(&[&subject, &body], (SOURCE_TRAILER, source))
+    }
+
+    /// The message of a commit that takes `commit` back, whose subject was `subject`, so that the target is as
+    /// it was `before`. The beginning is git's own.
+    pub(crate) fn revert_message(
+        &self,
+        subject: &str,
+        (commit, before): (CommitId, CommitId),
+        is_range: bool,
+    ) -> String {
+        let subject = format!("Revert \"{subject}\"");
+        let body = if is_range {
+            format!("This reverts commit {commit}, reversing\nchanges made to {before}.")
+        } else {
+            format!("This reverts commit {commit}.")
+        };
+        self.with_trailers(&[&subject, &body, &self.title], (REVERTS_TRAILER, commit))
     }
 
     /// A message of somebody else with our trailers after it.
@@ -144,11 +165,11 @@ impl Purpose {
         } else {
             b"\n\n"
         });
-        message.extend_from_slice(self.trailers(source).as_bytes());
+        message.extend_from_slice(self.trailers((SOURCE_TRAILER, source)).as_bytes());
         message
     }
 
-    fn with_trailers(&self, paragraphs: &[&String], source: CommitId) -> String {
+    fn with_trailers(&self, paragraphs: &[&String], about: (&str, CommitId)) -> String {
         let mut message = String::new();
         for paragraph in paragraphs {
             let paragraph = paragraph.trim();
@@ -157,12 +178,12 @@ impl Purpose {
                 message.push_str("\n\n");
             }
         }
-        message.push_str(&self.trailers(source));
+        message.push_str(&self.trailers(about));
         message
     }
 
-    fn trailers(&self, source: CommitId) -> String {
-        let mut text = format!("{SOURCE_TRAILER}: {source}\n");
+    fn trailers(&self, (name, commit): (&str, CommitId)) -> String {
+        let mut text = format!("{name}: {commit}\n");
         for (name, value) in [
             (TASK_TRAILER, &self.task_id),
             ("Agentic-Workflow", &self.workflow_id),
@@ -176,8 +197,9 @@ impl Purpose {
         text
     }
 
-    /// Whether a message is that of a commit which this very task made of `source`.
-    pub(crate) fn made(&self, message: &str, source: CommitId) -> bool {
+    /// Whether a message is that of a commit which this very task made of `source`, and which says so by this
+    /// trailer.
+    pub(crate) fn made(&self, trailer: &str, message: &str, source: CommitId) -> bool {
         let has = |name: &str, value: &str| {
             message.lines().any(|line| {
                 line.strip_prefix(name)
@@ -187,7 +209,7 @@ impl Purpose {
         };
         !self.task_id.is_empty()
             && has(TASK_TRAILER, &self.task_id)
-            && has(SOURCE_TRAILER, &source.to_string())
+            && has(trailer, &source.to_string())
     }
 }
 
@@ -231,17 +253,17 @@ mod tests {
                 source()
             )
         );
-        assert!(purpose.made(&message, source()));
+        assert!(purpose.made(SOURCE_TRAILER, &message, source()));
         let other = Purpose {
             task_id: "0190-task2".to_owned(),
             ..purpose
         };
-        assert!(!other.made(&message, source()));
+        assert!(!other.made(SOURCE_TRAILER, &message, source()));
         let nameless = Purpose {
             task_id: String::new(),
             ..other
         };
-        assert!(!nameless.made(&nameless.merge_message(source()), source()));
+        assert!(!nameless.made(SOURCE_TRAILER, &nameless.merge_message(source()), source()));
     }
 
     #[test]

@@ -18,7 +18,9 @@ pub mod hunks;
 pub mod integrate;
 pub mod ladder;
 pub mod merge;
+pub mod reapply;
 pub mod resolution;
+pub mod revert;
 pub mod strategy;
 pub mod trees;
 

@@ -5,16 +5,18 @@ use agent_runtime::repository::{self, CommitId, Repository};
 use git2::Oid;
 
 use crate::{
-    commit::{self, Draft, Identity, Purpose},
+    commit::{self, Draft, Identity, Purpose, REVERTS_TRAILER, SOURCE_TRAILER},
     conflict::Conflict,
     merge::{Error, Markers, Merged, Sides, merge},
+    reapply,
     resolution::{Choices, resolve},
+    revert,
 };
 
 /// Most commits that are carried over one by one.
 const MOST_COMMITS: usize = 1000;
 /// How far back the target is searched for a commit of the same task.
-const SEARCH_LIMIT: usize = 10_000;
+pub(crate) const SEARCH_LIMIT: usize = 10_000;
 
 /// How the source's commits come into the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +29,17 @@ pub enum Strategy {
     Rebase,
     /// Only if the source contains the target.
     FastForward,
+    /// One commit that takes back what came with the source.
+    Revert {
+        /// What the target was before; none: the first parent of the source.
+        before: Option<CommitId>,
+    },
 }
 
 /// What is to be integrated.
 #[derive(Clone, Debug)]
 pub struct Integration {
-    /// The change.
+    /// The change; for a revert, the commit by which it came into the target.
     pub source: CommitId,
     /// The target's tip.
     pub target: CommitId,
@@ -64,6 +71,8 @@ pub enum Prepared {
     NotFastForward,
     /// The two share no history.
     Unrelated,
+    /// What the target was before the source is not known.
+    NoWayBack,
 }
 
 /// A commit for the target.
@@ -75,6 +84,8 @@ pub struct Candidate {
     pub tree: Oid,
     /// The base that the sides were compared with, if it was one.
     pub base: Option<CommitId>,
+    /// What the target was merged with.
+    pub theirs: CommitId,
     /// Conflicts, all of them settled.
     pub conflicts: Vec<Conflict>,
 }
@@ -91,34 +102,53 @@ pub struct Disagreement {
 /// Makes the commit, as far as the sides agree.
 pub async fn prepare(repository: &Repository, work: &Integration) -> Result<Prepared, Error> {
     let (source, target) = (work.source, work.target);
-    if repository.contains(target, source).await? {
-        let by = published(repository, work, None).await?;
-        return Ok(Prepared::AlreadyContained { by });
+    let contained = repository.contains(target, source).await?;
+    if let (true, Strategy::Revert { before }) = (contained, work.strategy) {
+        return revert::prepare(repository, work, before).await;
     }
     let base = match repository.merge_base(target, source).await {
         Err(repository::Error::Unrelated { .. }) => return Ok(Prepared::Unrelated),
         base => base?,
     };
-    if let Some(by) = published(repository, work, Some(base)).await? {
+    let since = (!contained).then_some(base);
+    if let Some(by) = published(repository, work, since).await? {
         return Ok(Prepared::AlreadyContained { by: Some(by) });
     }
+    let reverts = reapply::reverts(repository, work, base).await?;
     match work.strategy {
+        // Nothing of it is there.
+        Strategy::Revert { .. } => Ok(Prepared::AlreadyContained { by: None }),
+        Strategy::FastForward if !reverts.is_empty() => Ok(Prepared::NotFastForward),
+        Strategy::Merge | Strategy::Squash | Strategy::Rebase if !reverts.is_empty() => {
+            reapply::prepare(repository, work, reverts).await
+        }
+        Strategy::Merge | Strategy::Squash | Strategy::Rebase | Strategy::FastForward
+            if contained =>
+        {
+            Ok(Prepared::AlreadyContained { by: None })
+        }
         Strategy::FastForward if base == target => Ok(Prepared::FastForward(source)),
         Strategy::FastForward => Ok(Prepared::NotFastForward),
-        Strategy::Merge => joined(repository, work, false).await,
         Strategy::Squash => joined(repository, work, true).await,
         Strategy::Rebase => rebased(repository, work, base).await,
+        Strategy::Merge => joined(repository, work, false).await,
     }
 }
 
 /// The commit that an earlier run of this task put on the target.
-async fn published(
+pub(crate) async fn published(
     repository: &Repository,
     work: &Integration,
     since: Option<CommitId>,
 ) -> Result<Option<CommitId>, Error> {
     let (source, target) = (work.source, work.target);
     let purpose = work.purpose.clone();
+    let trailer = match work.strategy {
+        Strategy::Revert { .. } => REVERTS_TRAILER,
+        Strategy::Merge | Strategy::Squash | Strategy::Rebase | Strategy::FastForward => {
+            SOURCE_TRAILER
+        }
+    };
     if purpose.task_id.is_empty() {
         return Ok(None);
     }
@@ -135,7 +165,8 @@ async fn published(
                 let commit = id
                     .and_then(|id| objects.find_commit(id))
                     .map_err(Error::object(action))?;
-                if purpose.made(&String::from_utf8_lossy(commit.message_bytes()), source) {
+                let message = String::from_utf8_lossy(commit.message_bytes());
+                if purpose.made(trailer, &message, source) {
                     return Ok(Some(commit.id().into()));
                 }
             }
@@ -177,6 +208,7 @@ async fn joined(
                 commit,
                 tree: merged.tree,
                 base: only_base(objects, &work)?,
+                theirs: work.source,
                 conflicts: merged.conflicts,
             }))
         })
@@ -194,7 +226,11 @@ fn only_base(objects: &git2::Repository, work: &Integration) -> Result<Option<Co
     })
 }
 
-async fn settle(repository: &Repository, sides: Sides, choices: &Choices) -> Result<Merged, Error> {
+pub(crate) async fn settle(
+    repository: &Repository,
+    sides: Sides,
+    choices: &Choices,
+) -> Result<Merged, Error> {
     let merged = merge(repository, sides, Markers::Usual).await?;
     resolve(repository, sides, merged, choices).await
 }
@@ -304,6 +340,7 @@ async fn rebased(
     if tip == work.target {
         return Ok(Prepared::AlreadyContained { by: None });
     }
+    let source = work.source;
     repository
         .with_objects("read the rebased tree", move |objects, _| {
             Ok(Prepared::Candidate(Candidate {
@@ -311,6 +348,7 @@ async fn rebased(
                 tree: tree_of(objects, tip)?,
                 // Each commit was compared with its own parent.
                 base: None,
+                theirs: source,
                 conflicts,
             }))
         })
@@ -443,7 +481,7 @@ fn carry_over(
 }
 
 /// Not before the task was made, nor before the commits that it comes from; the same at every run.
-fn time_after(
+pub(crate) fn time_after(
     objects: &git2::Repository,
     work: &Integration,
     commits: &[CommitId],
@@ -458,14 +496,14 @@ fn time_after(
     Ok(time)
 }
 
-fn tree_of(objects: &git2::Repository, commit: CommitId) -> Result<Oid, Error> {
+pub(crate) fn tree_of(objects: &git2::Repository, commit: CommitId) -> Result<Oid, Error> {
     objects
         .find_commit(commit.oid())
         .map(|commit| commit.tree_id())
         .map_err(Error::object("read a commit"))
 }
 
-fn subject(commit: &git2::Commit<'_>) -> String {
+pub(crate) fn subject(commit: &git2::Commit<'_>) -> String {
     String::from_utf8_lossy(commit.message_bytes())
         .lines()
         .next()

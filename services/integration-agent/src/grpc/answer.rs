@@ -42,7 +42,13 @@ pub fn of_merge(
         .map_or_else(String::new, |it| text(it));
     let source = report.source.to_string();
     let target = &report.target;
-    let (verdict, summary, commit) = ending(order, report);
+    let (verdict, summary, commit) = match order.strategy {
+        Strategy::Merge => ending(order, report, "merged into"),
+        Strategy::Squash => ending(order, report, "squashed into"),
+        Strategy::Rebase => ending(order, report, "rebased onto"),
+        Strategy::FastForward => ending(order, report, "moved forward into"),
+        Strategy::Revert { .. } => taken_back(order, report),
+    };
     let decision = match &report.end {
         End::Unmerged { question, .. } => question.as_ref().map(decision),
         End::Merged { .. } | End::AlreadyContained { .. } => None,
@@ -111,16 +117,10 @@ pub fn of_merge(
 }
 
 /// The verdict, one sentence, and the commit that the target got.
-fn ending(order: &Order, report: &Report) -> (Verdict, String, Option<CommitId>) {
+fn ending(order: &Order, report: &Report, how: &str) -> (Verdict, String, Option<CommitId>) {
     let target = &report.target;
     match &report.end {
         End::Merged { commit, waived_by } => {
-            let how = match order.strategy {
-                Strategy::Merge => "merged into",
-                Strategy::Squash => "squashed into",
-                Strategy::Rebase => "rebased onto",
-                Strategy::FastForward => "moved forward into",
-            };
             let mut summary = format!("{} {how} {target} as {commit}", order.source_name);
             if let Some(actor) = waived_by {
                 summary = format!("{summary}; what was not proven was waived by {actor}");
@@ -145,6 +145,56 @@ fn ending(order: &Order, report: &Report) -> (Verdict, String, Option<CommitId>)
         End::Unmerged {
             verdict, reason, ..
         } => (*verdict, format!("not merged: {reason}"), None),
+    }
+}
+
+/// The same of a revert.
+fn taken_back(order: &Order, report: &Report) -> (Verdict, String, Option<CommitId>) {
+    let (source, target) = (report.source, &report.target);
+    match &report.end {
+        End::Merged { commit, waived_by } => {
+            let mut summary = format!("{source} was taken back from {target} by {commit}");
+            if let Some(actor) = waived_by {
+                summary = format!("{summary}; what was not proven was waived by {actor}");
+            }
+            (Verdict::Passed, summary, Some(*commit))
+        }
+        End::AlreadyContained {
+            commit: Some(commit),
+        } => (
+            Verdict::Passed,
+            format!("{source} was taken back from {target} already, by {commit}"),
+            Some(*commit),
+        ),
+        End::AlreadyContained { commit: None } => (
+            Verdict::Passed,
+            format!("{target} has nothing of {source}: nothing to take back"),
+            None,
+        ),
+        End::Unmerged {
+            verdict, reason, ..
+        } => (
+            *verdict,
+            format!("{} not brought back: {reason}", order.source_name),
+            None,
+        ),
+    }
+}
+
+/// The result of a revert that had nothing to look at.
+pub fn of_nothing(
+    repository: Option<Repository>,
+    verdict: Verdict,
+    summary: String,
+) -> IntegrationResult {
+    IntegrationResult {
+        outcome: Some(Outcome {
+            verdict: wire(verdict).into(),
+            summary,
+            repository,
+            ..Outcome::default()
+        }),
+        ..IntegrationResult::default()
     }
 }
 
@@ -345,7 +395,7 @@ fn tool_run(finished: &Finished) -> ToolRun {
 fn rollback(strategy: Strategy, before: &str, commit: &str) -> String {
     match strategy {
         Strategy::Merge => format!("git revert -m 1 {commit}"),
-        Strategy::Squash => format!("git revert {commit}"),
+        Strategy::Squash | Strategy::Revert { .. } => format!("git revert {commit}"),
         Strategy::Rebase | Strategy::FastForward => format!("git revert {before}..{commit}"),
     }
 }
@@ -368,6 +418,7 @@ fn strategy(strategy: Strategy) -> proto::MergeStrategy {
         Strategy::Squash => proto::MergeStrategy::Squash,
         Strategy::Rebase => proto::MergeStrategy::Rebase,
         Strategy::FastForward => proto::MergeStrategy::FastForward,
+        Strategy::Revert { .. } => proto::MergeStrategy::Revert,
     }
 }
 

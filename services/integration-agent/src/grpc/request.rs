@@ -21,9 +21,12 @@ use crate::{
     conflict::{Author, Choice},
     decision::Approval,
     integrate::{Order, Validated},
+    ladder,
     resolution::Choices,
     strategy::Strategy,
 };
+
+mod revert;
 
 /// Limit of one check when the task names none.
 const CHECK_TIMEOUT: Duration = Duration::from_mins(5);
@@ -35,8 +38,15 @@ const RESOLUTIONS_MOST: usize = 1000;
 /// What is asked for.
 #[derive(Debug)]
 pub enum Request {
-    /// A merge.
+    /// A merge, or to take one back.
     Merge(Box<Order>),
+    /// To take back what the stage did not put there, as far as is known.
+    Nothing {
+        /// Whether that is known.
+        verdict: ladder::Verdict,
+        /// One sentence.
+        reason: String,
+    },
     /// The checks of a commit.
     Checks {
         /// The repository.
@@ -51,7 +61,7 @@ pub fn parse(context: &TaskContext, task: proto::IntegrationTask) -> Result<Requ
     let action = task.action.ok_or_else(|| {
         Error::invalid_field(
             "task.action",
-            "is required: merge, resolve_conflicts, update_dependencies or run_integration_tests",
+            "is required: merge, resolve_conflicts, update_dependencies, run_integration_tests or revert",
         )
     })?;
     match action {
@@ -89,6 +99,7 @@ pub fn parse(context: &TaskContext, task: proto::IntegrationTask) -> Result<Requ
                 revision,
             })
         }
+        Action::Revert(revert) => revert::parse(context, &revert),
         Action::UpdateDependencies(_) => Err(Error::new(
             ErrorReason::CapabilityMissing,
             "this agent does not update dependencies: run the ecosystem's own tool on a branch, and \
@@ -146,43 +157,34 @@ fn order(
     }
     let named = first(&[&merge.source, &repository.branch, &repository.head_commit]);
     let target = first(&[&merge.target, &repository.target_branch]);
-    let target = target.strip_prefix("refs/heads/").unwrap_or(target);
-    if target.starts_with("refs/") {
-        fields.wrong(format!("{field}.target"), "must be a branch");
-    }
+    let target = branch(&mut fields, &format!("{field}.target"), target);
     let strategy = match MergeStrategy::try_from(merge.strategy) {
         Ok(MergeStrategy::Unspecified | MergeStrategy::Merge) => Strategy::Merge,
         Ok(MergeStrategy::Squash) => Strategy::Squash,
         Ok(MergeStrategy::Rebase) => Strategy::Rebase,
         Ok(MergeStrategy::FastForward) => Strategy::FastForward,
-        Err(_) => {
-            fields.wrong(format!("{field}.strategy"), "is not a known strategy");
+        Ok(MergeStrategy::Revert) | Err(_) => {
+            fields.wrong(format!("{field}.strategy"), "is not a strategy to merge by");
             Strategy::Merge
         }
     };
-    let check_timeout = match merge.check_timeout {
-        None => Some(CHECK_TIMEOUT),
-        Some(wire) => wire_time::duration(wire)
-            .filter(|limit| *limit > Duration::ZERO && *limit <= CHECK_TIMEOUT_MOST),
-    };
-    if check_timeout.is_none() {
-        fields.wrong(
-            format!("{field}.check_timeout"),
-            "must be above 0 and at most 6h",
-        );
-    }
+    let check_timeout = limit(
+        &mut fields,
+        &format!("{field}.check_timeout"),
+        merge.check_timeout.map(wire_time::duration),
+    );
     let url = url(&mut fields, &repository);
     let validated = validated(context);
-    let order = fields.finish((url, check_timeout))?;
+    let url = fields.finish(url)?;
     Ok(Order {
-        url: required(order.0)?,
+        url: required(url)?,
         source: source.to_owned(),
         source_name: short(named),
-        target: (!target.is_empty()).then(|| target.to_owned()),
+        target,
         strategy,
         choices,
         run_checks: merge.run_checks.unwrap_or(true),
-        check_timeout: order.1.unwrap_or(CHECK_TIMEOUT),
+        check_timeout,
         title: context.workflow_name.chars().take(200).collect(),
         task_id: context.task_id.clone(),
         workflow_id: context.workflow_id.clone(),
@@ -190,6 +192,26 @@ fn order(
         approvals: approvals(context),
         validated,
     })
+}
+
+/// The branch that a target names. None: the default branch.
+fn branch(fields: &mut Fields, field: &str, target: &str) -> Option<String> {
+    let target = target.strip_prefix("refs/heads/").unwrap_or(target);
+    if target.starts_with("refs/") {
+        fields.wrong(field, "must be a branch");
+    }
+    (!target.is_empty()).then(|| target.to_owned())
+}
+
+/// The limit of one check. `Some(None)`: the task has one that is no duration.
+fn limit(fields: &mut Fields, field: &str, asked: Option<Option<Duration>>) -> Duration {
+    asked
+        .unwrap_or(Some(CHECK_TIMEOUT))
+        .filter(|limit| *limit > Duration::ZERO && *limit <= CHECK_TIMEOUT_MOST)
+        .unwrap_or_else(|| {
+            fields.wrong(field, "must be above 0 and at most 6h");
+            CHECK_TIMEOUT
+        })
 }
 
 /// A commit id is shown short; a branch as it is.

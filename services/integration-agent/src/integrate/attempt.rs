@@ -16,7 +16,7 @@ use crate::{
     ladder::{Name, Rung, Verdict, form, regions},
     merge,
     resolution::Choices,
-    strategy::{Candidate, Disagreement, Integration, Prepared, prepare},
+    strategy::{Candidate, Disagreement, Integration, Prepared, Strategy, prepare},
     trees::Trees,
 };
 
@@ -76,6 +76,10 @@ impl Attempt<'_> {
             Prepared::Unrelated => Ok(unmerged(
                 Verdict::Failed,
                 format!("{source} and {target} share no history"),
+            )),
+            Prepared::NoWayBack => Ok(unmerged(
+                Verdict::NotProven,
+                format!("what {target} was before is not known: revert the commit by hand"),
             )),
             Prepared::Conflict(disagreement) => self.conflict(disagreement).await,
             Prepared::FastForward(commit) => {
@@ -211,7 +215,7 @@ impl Attempt<'_> {
             &self.repository,
             candidate.base,
             self.work.target,
-            self.work.source,
+            candidate.theirs,
             candidate.commit,
         )
         .await?;
@@ -243,7 +247,7 @@ impl Attempt<'_> {
         let plan = Plan::of_both(
             &self.repository,
             self.work.target,
-            self.work.source,
+            candidate.theirs,
             candidate.commit,
         )
         .await?;
@@ -315,8 +319,19 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// An earlier stage that ran these very checks on this very tree, judged against this very target.
+    /// An earlier stage that ran these very checks on this very tree, judged against this very target. Nor is
+    /// anything to be proven of what the target was before.
     async fn seen_before(&self, candidate: &Candidate, plan: &Plan) -> Result<Option<Rung>, Error> {
+        if let Strategy::Revert { .. } = self.work.strategy {
+            let before = self.repository.commit_summary(candidate.theirs).await?;
+            return Ok((before.tree == candidate.tree).then(|| {
+                let reason = format!(
+                    "the tree is that of {}, which {} was before",
+                    before.id, self.report.target
+                );
+                Rung::passed(Name::Checks, reason)
+            }));
+        }
         if !plan.is_shared() || plan.is_empty() {
             return Ok(None);
         }

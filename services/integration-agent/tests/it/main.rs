@@ -16,5 +16,6 @@ mod histories;
 mod merges;
 mod publishing;
 mod requests;
+mod reverts;
 mod serving;
 mod world;
