@@ -173,11 +173,13 @@ impl Progress {
                 self.workflow.outcome = None;
                 self.workflow.end_time = None;
             }
+            Payload::Resumed(resumed) => {
+                self.workflow.budget = resumed.budget.or(self.workflow.budget);
+            }
             Payload::DecisionAsked(_)
             | Payload::ClarificationAsked(_)
             | Payload::ArtifactStored(_)
             | Payload::Paused(_)
-            | Payload::Resumed(_)
             | Payload::CancelRequested(_) => {}
             Payload::StageQueued(_)
             | Payload::StageStarted(_)
@@ -282,7 +284,11 @@ impl StageProgress {
                 self.stage.repair_round_count = repair.round;
             }
             Some(Payload::StageCompensated(undone)) => {
-                self.stage.summary.clone_from(&undone.summary);
+                self.stage.summary = if undone.verdict() == Verdict::Passed {
+                    format!("undone: {}", undone.summary)
+                } else {
+                    format!("undoing it did not succeed: {}", undone.summary)
+                };
             }
             _ => {}
         }

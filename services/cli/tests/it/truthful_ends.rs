@@ -366,11 +366,14 @@ async fn a_taken_port_fails_the_deployment_and_keeps_whoever_has_it() -> Result<
         reason: &["nothing was deployed", &format!("127.0.0.1:{port}")],
     };
     let workflow = assert_ended(name, &ended, &expected).await?;
-    // Merging came before, is not taken back in silence, and is not hidden either.
-    let tip = repository.resolve("main")?;
-    assert_eq!(repository.resolve("main^1")?, before);
-    assert_eq!(workflow["outcome"]["mergedCommit"], json!(tip));
-    assert!(ended.out.contains(&tip), "{}", ended.out);
+    // Merging came before, and is taken back in the open.
+    let tree = |name: &str| repository.git(&["rev-parse", &format!("{name}^{{tree}}")]);
+    assert_eq!(tree("main")?, tree(&before)?);
+    assert_eq!(repository.resolve("main~2")?, before);
+    assert!(workflow["outcome"].get("mergedCommit").is_none());
+    let merge = repository.resolve("main^")?;
+    let told = format!("{merge} was taken back from main");
+    assert!(ended.out.contains(&told), "{}", ended.out);
     assert!(workflow["outcome"].get("endpoint").is_none());
     assert_eq!(processes::with_argument(name), []);
     drop(holder);

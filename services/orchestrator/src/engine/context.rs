@@ -94,7 +94,13 @@ pub fn context(
             .branch
             .clone_from(&workflow.live.repository.target_branch);
     }
-    let deadline = (now + definition.timeout).min(workflow.deadline.max(now));
+    let own = now + definition.timeout;
+    let deadline = if planned.kind == TaskKind::Undo {
+        // Also of a workflow whose time is over.
+        own
+    } else {
+        own.min(workflow.deadline.max(now))
+    };
     TaskContext {
         workflow_id: workflow.id().to_string(),
         stage: definition.name.clone(),

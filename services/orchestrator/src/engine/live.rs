@@ -159,6 +159,19 @@ pub struct DecisionFacts {
 impl Live {
     /// Takes over what a stage found out.
     pub fn learn(&mut self, outcome: &Outcome) {
+        self.learn_source(outcome);
+        for (known, new) in [
+            (&mut self.revision, &outcome.revision),
+            (&mut self.endpoint, &outcome.endpoint),
+        ] {
+            if !new.is_empty() {
+                known.clone_from(new);
+            }
+        }
+    }
+
+    /// The same of the source alone: repository and merge.
+    pub fn learn_source(&mut self, outcome: &Outcome) {
         if let Some(repository) = &outcome.repository {
             let known = &mut self.repository;
             for (known, new) in [
@@ -173,14 +186,8 @@ impl Live {
                 }
             }
         }
-        for (known, new) in [
-            (&mut self.merged_commit, &outcome.merged_commit),
-            (&mut self.revision, &outcome.revision),
-            (&mut self.endpoint, &outcome.endpoint),
-        ] {
-            if !new.is_empty() {
-                known.clone_from(new);
-            }
+        if !outcome.merged_commit.is_empty() {
+            self.merged_commit.clone_from(&outcome.merged_commit);
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::store::{clarifications, decisions};
 
 mod decide;
 mod rows;
+mod undo;
 mod waits;
 
 /// How long a decision waits for a person.
@@ -215,9 +216,13 @@ impl<'a> Step<'a> {
             self.spent(&stage, &usage);
         }
         if let Some((stage, result)) = input.result {
-            self.learn(&stage, &result);
-            self.results.push((stage.clone(), result.encode_to_vec()));
-            self.next.results.insert(stage, Arc::new(result));
+            if self.is_undo(&stage) {
+                self.undone(&stage, &result);
+            } else {
+                self.learn(&stage, &result);
+                self.results.push((stage.clone(), result.encode_to_vec()));
+                self.next.results.insert(stage, Arc::new(result));
+            }
         }
         if let Some((stage, ending, reason)) = input.ended {
             self.ended(&stage, ending, reason);

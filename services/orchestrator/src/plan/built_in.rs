@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use contracts::deployment::{Deploy, DeploymentTask, Rollback, deployment_task};
 use contracts::e2e::E2eTask;
-use contracts::integration::{IntegrationTask, Merge, integration_task};
+use contracts::integration::{IntegrationTask, Merge, Revert, integration_task};
 use contracts::orchestrator::{
     Need, NeedCondition, Pipeline, RepairPolicy, StageCondition, StageDefinition, StageTask,
     stage_task::Task,
@@ -19,6 +19,8 @@ const VALIDATION: &str = "validation";
 const E2E: &str = "e2e";
 const INTEGRATION: &str = "integration";
 const DEPLOYMENT: &str = "deployment";
+
+const UNDO_REASON: &str = "the workflow did not succeed";
 
 const REPAIR_ROUNDS: i32 = 3;
 
@@ -128,11 +130,23 @@ fn integration_stage() -> StageDefinition {
         run_checks: Some(true),
         ..Merge::default()
     };
-    let task = Task::Integration(IntegrationTask {
-        action: Some(integration_task::Action::Merge(merge)),
-    });
-    // It needs validation itself, too: what is skipped cannot stand for it.
-    stage(INTEGRATION, &[VALIDATION, E2E], task, 60, 15)
+    let revert = Revert {
+        reason: UNDO_REASON.to_owned(),
+        ..Revert::default()
+    };
+    let integrate = |action| {
+        Task::Integration(IntegrationTask {
+            action: Some(action),
+        })
+    };
+    let task = integrate(integration_task::Action::Merge(merge));
+    StageDefinition {
+        undo: Some(StageTask {
+            task: Some(integrate(integration_task::Action::Revert(revert))),
+        }),
+        // It needs validation itself, too: what is skipped cannot stand for it.
+        ..stage(INTEGRATION, &[VALIDATION, E2E], task, 60, 15)
+    }
 }
 
 fn deployment_stage() -> StageDefinition {
@@ -143,7 +157,7 @@ fn deployment_stage() -> StageDefinition {
         })
     };
     let rollback = Rollback {
-        reason: "the workflow did not succeed".to_owned(),
+        reason: UNDO_REASON.to_owned(),
     };
     StageDefinition {
         when: StageCondition::ProjectIsApp.into(),

@@ -44,9 +44,11 @@ impl Step<'_> {
         let stage = self.stage(index);
         stage.kind = TaskKind::Run;
         stage.undo = Some(verdict);
-        if verdict != Verdict::Passed {
-            stage.summary = format!("{}; undoing it did not succeed: {summary}", stage.summary);
-        }
+        stage.summary = if verdict == Verdict::Passed {
+            format!("undone: {summary}")
+        } else {
+            format!("{}; undoing it did not succeed: {summary}", stage.summary)
+        };
         let stage = stage.name.clone();
         self.record(Entry::StageCompensated {
             stage,

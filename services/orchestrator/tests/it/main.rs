@@ -14,5 +14,6 @@ mod keys;
 mod mesh;
 mod overdue;
 mod replicas;
+mod undone;
 mod waits;
 mod workflows;

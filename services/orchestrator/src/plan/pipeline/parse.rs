@@ -327,7 +327,7 @@ fn require_action(fields: &mut Fields, field: &str, task: &StageTask) {
         ),
         Some(stage_task::Task::Integration(task)) if task.action.is_none() => fields.wrong(
             format!("{field}.integration.action"),
-            "is required: one of `merge`, `resolve_conflicts`, `update_dependencies`, `run_integration_tests`",
+            "is required: one of `merge`, `resolve_conflicts`, `update_dependencies`, `run_integration_tests`, `revert`",
         ),
         Some(stage_task::Task::Deployment(task)) if task.action.is_none() => fields.wrong(
             format!("{field}.deployment.action"),
