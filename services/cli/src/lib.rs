@@ -3,6 +3,7 @@
 
 mod adapt;
 pub mod arguments;
+mod budget;
 mod describe;
 pub mod error;
 pub mod exit;

@@ -4,6 +4,7 @@
 use contracts::orchestrator::{Stage, StageState, Workflow, WorkflowOutcome, WorkflowState};
 use contracts::task::{Finding, Outcome, Verdict};
 
+use crate::budget;
 use crate::describe;
 use crate::output::{Paint, Painter, clean, cut, of_stage_end, of_workflow};
 use crate::words;
@@ -198,8 +199,9 @@ pub fn next_command(workflow: &Workflow) -> Option<String> {
             (_, None) => Some(format!("agentic show {id}")),
         },
         WorkflowState::Cancelled => Some(format!("agentic retry {id}")),
-        WorkflowState::Paused | WorkflowState::AwaitingBudget => {
-            Some(format!("agentic resume {id}"))
+        WorkflowState::Paused => Some(format!("agentic resume {id}")),
+        WorkflowState::AwaitingBudget => {
+            Some(format!("agentic resume {id} {}", budget::doubled(workflow)))
         }
         WorkflowState::AwaitingDecision | WorkflowState::AwaitingClarification => {
             Some(format!("agentic decisions {id}"))

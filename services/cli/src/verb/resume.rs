@@ -2,21 +2,24 @@
 
 use clap::Args;
 use contracts::orchestrator::ResumeWorkflowRequest;
-use contracts::task::Budget;
 
+use crate::budget::BudgetArgs;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::follow::{FollowArgs, follow};
 use crate::mesh::call;
 use crate::surroundings::Surroundings;
-use crate::verb::run::dollars;
 use crate::{pick, request_id, verb};
 
 const AFTER_HELP: &str = "\
 Examples:
   agentic resume shop
   agentic resume shop --watch
-  agentic resume shop --budget-cost 5.00";
+  agentic resume shop --budget-cost 5.00
+  agentic resume shop --budget-tokens 2000000 --budget-time 2h
+
+A workflow that is `awaiting budget` needs a larger one: its limits take the place of the old ones, and each
+must be more than what was spent so far (`agentic show`).";
 
 /// Arguments of `resume`.
 #[derive(Debug, Args)]
@@ -27,12 +30,9 @@ pub struct ResumeArgs {
     /// Why.
     #[arg(long, short = 'm', default_value = "", hide_default_value = true)]
     reason: String,
-    /// Most model tokens to spend from now on.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(1..))]
-    budget_tokens: Option<i64>,
-    /// Most money to spend, in US dollars.
-    #[arg(long, value_name = "DOLLARS", value_parser = dollars)]
-    budget_cost: Option<i64>,
+    /// What the work may spend from now on, what was spent included. In place of all limits before.
+    #[command(flatten)]
+    budget: BudgetArgs,
     /// Follow it to its end.
     #[arg(long, short)]
     watch: bool,
@@ -45,17 +45,12 @@ pub struct ResumeArgs {
 pub async fn run(args: ResumeArgs, surroundings: &Surroundings) -> Result<Exit, Error> {
     let output = &surroundings.output;
     let mesh = surroundings.mesh()?;
-    let budget = (args.budget_tokens.is_some() || args.budget_cost.is_some()).then(|| Budget {
-        token_count: args.budget_tokens.unwrap_or_default(),
-        cost_micros: args.budget_cost.unwrap_or_default(),
-        wall_time: None,
-    });
     let workflow = pick::workflow(&mesh, &args.workflow).await?;
     let request = ResumeWorkflowRequest {
         request_id: request_id::fresh(),
         workflow_id: workflow.workflow_id.clone(),
         reason: args.reason,
-        budget,
+        budget: args.budget.wire(),
     };
     let answer = call!(mesh, workflows.resume_workflow(request))?;
     if !args.watch {

@@ -14,7 +14,7 @@ use crate::setting::{self, Setting};
 use crate::surroundings::Surroundings;
 use crate::words;
 
-pub use request::{RunArgs, dollars};
+pub use request::RunArgs;
 
 /// Submits work and follows it.
 pub async fn run(args: RunArgs, surroundings: &Surroundings) -> Result<Exit, Error> {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use contracts::orchestrator::{CreateWorkflowRequest, Pipeline, Priority, WorkflowType};
-use contracts::task::{Budget, Repository};
+use contracts::task::Repository;
 
+use crate::budget::BudgetArgs;
 use crate::error::Error;
 use crate::follow::FollowArgs;
 use crate::setting::Setting;
@@ -67,12 +68,9 @@ pub struct RunArgs {
     /// Limit of the whole work. Left out: 24h.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
-    /// Most model tokens to spend.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(1..))]
-    budget_tokens: Option<i64>,
-    /// Most money to spend, in US dollars.
-    #[arg(long, value_name = "DOLLARS", value_parser = dollars)]
-    budget_cost: Option<i64>,
+    /// What it may spend.
+    #[command(flatten)]
+    budget: BudgetArgs,
     /// Print the id and do not wait.
     #[arg(long, short)]
     pub detach: bool,
@@ -148,7 +146,7 @@ pub fn build(args: &RunArgs) -> Result<CreateWorkflowRequest, Error> {
         pipeline_id,
         pipeline,
         parameters: std::collections::HashMap::new(),
-        budget: budget(args),
+        budget: args.budget.wire(),
         labels: args.labels.iter().cloned().collect(),
         environment: args.environment.clone().unwrap_or_default(),
         validate_only: args.validate_only,
@@ -185,14 +183,6 @@ fn priority(urgency: Urgency) -> Priority {
         Urgency::High => Priority::High,
         Urgency::Critical => Priority::Critical,
     }
-}
-
-fn budget(args: &RunArgs) -> Option<Budget> {
-    (args.budget_tokens.is_some() || args.budget_cost.is_some()).then(|| Budget {
-        token_count: args.budget_tokens.unwrap_or_default(),
-        cost_micros: args.budget_cost.unwrap_or_default(),
-        wall_time: None,
-    })
 }
 
 fn name(args: &RunArgs, kind: Kind, repository: &Repository) -> Result<String, Error> {
@@ -267,20 +257,6 @@ fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("is not of the form key=value".to_owned()),
-    }
-}
-
-/// Millionths of a dollar.
-pub fn dollars(text: &str) -> Result<i64, String> {
-    let amount: f64 = text
-        .trim_start_matches('$')
-        .parse()
-        .map_err(|_| "is not an amount such as 2.50".to_owned())?;
-    let micros = (amount * 1e6).round();
-    if (1.0..=1e15).contains(&micros) {
-        Ok(micros as i64)
-    } else {
-        Err("is not between 0.000001 and 1000000000".to_owned())
     }
 }
 
