@@ -183,12 +183,14 @@ impl<A: Agent> Tasks<A> {
         }
     }
 
-    /// Stops tasks that nobody wants any more. Their results are of no use.
+    /// Stops tasks that nobody wants any more. Their results are of no use: none is kept.
     pub fn stop(&self, task_ids: &[String]) {
-        let entries = self.lock();
-        for entry in task_ids.iter().filter_map(|task_id| entries.get(task_id)) {
-            entry.cancel.cancel();
+        for task_id in task_ids {
+            if let Some(entry) = self.lock().get(task_id) {
+                entry.cancel.cancel();
+            }
         }
+        self.release(task_ids);
     }
 
     /// Starts a task, or attaches to it. The returned stream begins with `Accepted`.
@@ -406,14 +408,8 @@ async fn supervise<R: Clone>(
     let why = loop {
         tokio::select! {
             biased;
-            ended = &mut work => return joined(ended),
-            () = entry.cancel.cancelled() => {
-                break if shutdown.is_cancelled() {
-                    Error::new(ErrorReason::Draining, "the agent is stopping")
-                } else {
-                    Error::new(ErrorReason::Cancelled, "the task was cancelled")
-                };
-            }
+            ended = &mut work => return told(joined(ended), entry, shutdown),
+            () = entry.cancel.cancelled() => break stopped(shutdown),
             () = broken.cancelled() => {
                 let by = entry.reporter.broken_by();
                 break Error::new(ErrorReason::Infrastructure, format!("events cannot be kept: {by}"));
@@ -440,6 +436,22 @@ async fn supervise<R: Clone>(
         let _ = work.await;
     }
     Err(why)
+}
+
+fn stopped(shutdown: &CancellationToken) -> Error {
+    if shutdown.is_cancelled() {
+        Error::new(ErrorReason::Draining, "the agent is stopping")
+    } else {
+        Error::new(ErrorReason::Cancelled, "the task was cancelled")
+    }
+}
+
+// Work that was told to stop and did so fails in its own words, which say nothing about the work.
+fn told<R>(ending: Ending<R>, entry: &Entry<R>, shutdown: &CancellationToken) -> Ending<R> {
+    if ending.is_err() && entry.cancel.is_cancelled() {
+        return Err(stopped(shutdown));
+    }
+    ending
 }
 
 fn joined<R>(ended: Result<Result<R, Error>, tokio::task::JoinError>) -> Ending<R> {

@@ -1,6 +1,7 @@
 //! The agents that are connected to this replica: who they are, whether they can be called, which
 //! slots are taken. Knows nothing of workflows but the keys of what runs.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -63,6 +64,8 @@ struct Connected {
     channel: ClientChannel,
     session: Option<Session>,
     session_epoch: i64,
+    // It heard the welcome of its session: it has beaten since.
+    heard: bool,
     reachable: bool,
     callback_error: String,
     last_callback: Option<SystemTime>,
@@ -75,6 +78,8 @@ struct Connected {
     draining: bool,
     goodbye: bool,
     paused_until: Option<Instant>,
+    // When it was given work last.
+    last_given: Option<Instant>,
     trouble: Option<Trouble>,
     leased: HashSet<String>,
     release: Vec<String>,
@@ -92,17 +97,19 @@ struct Session {
 }
 
 impl Agents {
-    /// Takes a slot of the least loaded agent of a type.
+    /// Takes a slot of the least loaded agent of a type; among equals, of the one that has waited
+    /// longest.
     pub fn reserve(&self, agent_type: AgentType) -> Option<Reservation> {
         let now = Instant::now();
         let mut connected = self.lock();
         let (instance_id, agent) = connected
             .iter_mut()
             .filter(|(_, agent)| agent.agent_type == agent_type && agent.is_eligible(now))
-            .max_by_key(|(_, agent)| agent.free_slot_count())?;
+            .max_by_key(|(_, agent)| (agent.free_slot_count(), Reverse(agent.last_given)))?;
         if agent.free_slot_count() == 0 {
             return None;
         }
+        agent.last_given = Some(now);
         let key = uuid::Uuid::now_v7().to_string();
         agent.leased.insert(key.clone());
         Some(Reservation {
@@ -187,6 +194,7 @@ impl Agents {
             channel,
             session: Some(session),
             session_epoch,
+            heard: false,
             reachable: false,
             callback_error: "not called back yet".to_owned(),
             last_callback: None,
@@ -198,6 +206,7 @@ impl Agents {
             draining: false,
             goodbye: false,
             paused_until: None,
+            last_given: None,
             trouble: None,
             leased: HashSet::new(),
             release: Vec::new(),
@@ -217,6 +226,9 @@ impl Agents {
             agent.trouble = known.trouble;
             if !known.lost.is_cancelled() {
                 agent.lost = known.lost;
+                // Nor is it a sign of life: a greeting may be all that comes through.
+                agent.last_beat = known.last_beat;
+                agent.last_beat_time = known.last_beat_time;
             }
         }
         connected.insert(instance_id, agent);
@@ -255,6 +267,8 @@ impl Agents {
         let agent = connected.get_mut(&instance_id)?;
         agent.last_beat = Instant::now();
         agent.last_beat_time = now;
+        agent.untold |= !agent.heard;
+        agent.heard = true;
         agent.draining |= beat.draining;
         agent.clock_offset = beat
             .time
@@ -269,7 +283,11 @@ impl Agents {
         };
         agent.beat = beat;
         let agent_type = agent.agent_type;
+        let untold = agent.untold;
         drop(connected);
+        if untold {
+            self.shared.changed.notify_one();
+        }
         self.shared.freed[slot(agent_type)].notify_one();
         Some(ack)
     }
@@ -311,31 +329,6 @@ impl Agents {
         }
     }
 
-    /// A task went wrong in a way that is the agent's fault, and may go wrong again: no new work for
-    /// a while, which grows until one goes well.
-    pub fn distrust(&self, instance_id: InstanceId, why: &str) {
-        if let Some(agent) = self.lock().get_mut(&instance_id) {
-            tracing::warn!(agentic.agent.instance_id = %instance_id, why, "agent gets no work for a while");
-            let earlier = agent.trouble.take();
-            agent.trouble = Some(Trouble::again(earlier, why));
-        }
-    }
-
-    /// A task went wrong in a way that need not be the agent's fault: people should see it.
-    pub fn remark(&self, instance_id: InstanceId, why: &str) {
-        if let Some(agent) = self.lock().get_mut(&instance_id) {
-            let earlier = agent.trouble.take();
-            agent.trouble = Some(Trouble::noted(earlier, why));
-        }
-    }
-
-    /// A task went well.
-    pub fn trust(&self, instance_id: InstanceId) {
-        if let Some(agent) = self.lock().get_mut(&instance_id) {
-            agent.trouble = None;
-        }
-    }
-
     /// The result of a task is safe: the agent need not keep it.
     pub fn release_result(&self, instance_id: InstanceId, task_id: String) {
         if let Some(agent) = self.lock().get_mut(&instance_id) {
@@ -350,10 +343,12 @@ impl Agents {
         }
     }
 
-    /// The agent has the right to a task again: what was to stop it does so no more.
+    /// The agent has the right to a task again: what was to stop it, or to let its result go, does
+    /// so no more.
     pub fn keep_task(&self, instance_id: InstanceId, task_id: &str) {
         if let Some(agent) = self.lock().get_mut(&instance_id) {
             agent.stop.retain(|stop| stop != task_id);
+            agent.release.retain(|release| release != task_id);
         }
     }
 

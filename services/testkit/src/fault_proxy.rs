@@ -39,6 +39,8 @@ pub enum Direction {
 
 #[derive(Clone, Copy, Debug)]
 struct Plan {
+    // `None`: it is not there yet.
+    server: Option<SocketAddr>,
     to_server: Fault,
     to_client: Fault,
     refusing: bool,
@@ -67,9 +69,18 @@ pub struct FaultProxy {
 impl FaultProxy {
     /// A proxy in front of a server, on a free port, without faults.
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
+        let proxy = Self::ahead().await?;
+        proxy.lead_to(server);
+        Ok(proxy)
+    }
+
+    /// A proxy in front of a server that is not there yet: connections are reset until
+    /// [`Self::lead_to`].
+    pub async fn ahead() -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (plan, watched) = watch::channel(Plan {
+            server: None,
             to_server: Fault::None,
             to_client: Fault::None,
             refusing: false,
@@ -77,13 +88,18 @@ impl FaultProxy {
         });
         let (counter, accepted) = watch::channel(0);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, server, watched, counter));
+        tasks.spawn(accept(listener, watched, counter));
         Ok(Self {
             address,
             plan,
             accepted,
             _tasks: tasks,
         })
+    }
+
+    /// Says which server later connections lead to.
+    pub fn lead_to(&self, server: SocketAddr) {
+        self.plan.send_modify(|plan| plan.server = Some(server));
     }
 
     /// Where to connect.
@@ -134,12 +150,7 @@ impl FaultProxy {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    server: SocketAddr,
-    plan: watch::Receiver<Plan>,
-    counter: watch::Sender<u64>,
-) {
+async fn accept(listener: TcpListener, plan: watch::Receiver<Plan>, counter: watch::Sender<u64>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -148,22 +159,22 @@ async fn accept(
             accepted = listener.accept() => {
                 // A listener that fails has no connection to give; the test sees that none is made.
                 let Ok((client, _)) = accepted else { return };
-                connections.spawn(connection(client, server, plan.clone()));
+                connections.spawn(connection(client, plan.clone()));
                 counter.send_modify(|count| *count += 1);
             }
         }
     }
 }
 
-async fn connection(client: TcpStream, server: SocketAddr, mut plan: watch::Receiver<Plan>) {
-    let (generation, refusing) = {
+async fn connection(client: TcpStream, mut plan: watch::Receiver<Plan>) {
+    let (generation, server) = {
         let plan = plan.borrow_and_update();
-        (plan.generation, plan.refusing)
+        (plan.generation, plan.server.filter(|_| !plan.refusing))
     };
-    if refusing {
+    let Some(server) = server else {
         let _ = client.set_zero_linger();
         return;
-    }
+    };
     let Ok(upstream) = TcpStream::connect(server).await else {
         return;
     };

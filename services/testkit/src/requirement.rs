@@ -33,6 +33,8 @@ pub enum Thing {
     Moto,
     /// `rotel`, an OpenTelemetry collector.
     Rotel,
+    /// The `faketime` program.
+    Faketime,
 }
 
 impl Thing {
@@ -50,6 +52,7 @@ impl Thing {
             Self::Chromium => "CHROMIUM",
             Self::Moto => "MOTO",
             Self::Rotel => "ROTEL",
+            Self::Faketime => "FAKETIME",
         }
     }
 
@@ -68,6 +71,7 @@ impl Thing {
                 .or_else(|_| answers("google-chrome", &["--version"])),
             Self::Moto => installed("moto_server"),
             Self::Rotel => installed("rotel"),
+            Self::Faketime => answers("faketime", &["-f", "+1h", "true"]),
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum Step {
     Accept,
     /// Says anything else that an event can say; sequence and time are added.
     Event(task_event::Payload),
+    /// Says exactly this, with whatever sequence it has, and goes on.
+    Say(Box<AgentMessage>),
     /// Waits until the test opens the gate.
     Wait(Gate),
     /// Is at work for so long.

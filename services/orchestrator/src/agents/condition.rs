@@ -9,7 +9,7 @@ use contracts::id::InstanceId;
 use contracts::orchestrator::{self as wire, AgentState};
 use contracts::wire_time;
 
-use super::{Connected, LOST_AFTER, SUSPECT_AFTER};
+use super::{Agents, Connected, LOST_AFTER, SUSPECT_AFTER};
 
 /// First time without work after a task went wrong; doubled each time.
 const DISTRUST: Duration = Duration::from_secs(15);
@@ -28,13 +28,19 @@ pub(super) struct Trouble {
 
 impl Trouble {
     /// It went wrong again: no work for longer than last time.
-    pub(super) fn again(earlier: Option<Self>, why: &str) -> Self {
-        let count = earlier.map_or(0, |trouble| trouble.count);
+    pub(super) fn again(earlier: Option<Self>, why: &str, now: Instant) -> Self {
+        let why = why.to_owned();
+        let count = match earlier {
+            // All that it had went wrong together: that is one trouble.
+            Some(earlier) if earlier.holds(now) => return Self { why, ..earlier },
+            Some(earlier) => earlier.count,
+            None => 0,
+        };
         let pause = DISTRUST.saturating_mul(1 << count.min(16));
         Self {
-            why: why.to_owned(),
+            why,
             count: count.saturating_add(1),
-            until: Instant::now() + pause.min(DISTRUST_MOST),
+            until: now + pause.min(DISTRUST_MOST),
         }
     }
 
@@ -53,6 +59,33 @@ impl Trouble {
     }
 }
 
+impl Agents {
+    /// A task went wrong in a way that is the agent's fault, and may go wrong again: no new work for
+    /// a while, which grows until one goes well.
+    pub fn distrust(&self, instance_id: InstanceId, why: &str) {
+        if let Some(agent) = self.lock().get_mut(&instance_id) {
+            tracing::warn!(agentic.agent.instance_id = %instance_id, why, "agent gets no work for a while");
+            let earlier = agent.trouble.take();
+            agent.trouble = Some(Trouble::again(earlier, why, Instant::now()));
+        }
+    }
+
+    /// A task went wrong in a way that need not be the agent's fault: people should see it.
+    pub fn remark(&self, instance_id: InstanceId, why: &str) {
+        if let Some(agent) = self.lock().get_mut(&instance_id) {
+            let earlier = agent.trouble.take();
+            agent.trouble = Some(Trouble::noted(earlier, why));
+        }
+    }
+
+    /// A task went well.
+    pub fn trust(&self, instance_id: InstanceId) {
+        if let Some(agent) = self.lock().get_mut(&instance_id) {
+            agent.trouble = None;
+        }
+    }
+}
+
 impl Connected {
     pub(super) fn state(&self, now: Instant) -> AgentState {
         let silent = now.duration_since(self.last_beat);
@@ -62,6 +95,8 @@ impl Connected {
             AgentState::Lost
         } else if self.session.is_none() || silent > SUSPECT_AFTER {
             AgentState::Suspect
+        } else if !self.heard {
+            AgentState::Connecting
         } else if self.draining {
             AgentState::Draining
         } else if !self.reachable {
@@ -130,6 +165,9 @@ impl Connected {
             }
             AgentState::Suspect => format!("it was not heard of for {silent} s"),
             AgentState::Draining => "it finishes what it has and takes nothing new".to_owned(),
+            AgentState::Connecting if !self.heard => {
+                "it said hello, and does not beat: perhaps it hears nothing".to_owned()
+            }
             AgentState::Connecting => "it was not called back yet".to_owned(),
             AgentState::Unreachable => format!(
                 "its heartbeats arrive, but {} cannot be called: {}",
@@ -195,18 +233,23 @@ mod tests {
     #[test]
     fn an_agent_that_goes_wrong_again_waits_twice_as_long() {
         let mut trouble = None;
+        let mut now = Instant::now();
         for expected in [15, 30, 60, 120, 240, 300, 300] {
-            let again = Trouble::again(trouble.take(), "silence");
-            let left = (again.until - Instant::now()).as_secs_f64();
-            assert!((left - f64::from(expected)).abs() < 1.0, "{left}");
-            trouble = Some(again);
+            let again = Trouble::again(trouble.take(), "silence", now);
+            assert_eq!(again.until - now, Duration::from_secs(expected));
+            // What goes wrong meanwhile was begun before.
+            let meanwhile = Trouble::again(Some(again), "more silence", now);
+            assert_eq!(meanwhile.until - now, Duration::from_secs(expected));
+            now = meanwhile.until;
+            trouble = Some(meanwhile);
         }
+        let trouble = Trouble::again(None, "silence", Instant::now());
         let noted = Trouble::noted(None, "stuck");
         assert!(
             !noted.holds(Instant::now()),
             "a remark keeps nobody from work"
         );
-        let held = Trouble::noted(trouble, "stuck");
+        let held = Trouble::noted(Some(trouble), "stuck");
         assert!(held.holds(Instant::now()), "a remark ends nothing either");
     }
 

@@ -1,5 +1,7 @@
 //! The right to give an agent one more task.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -9,6 +11,9 @@ use contracts::orchestrator::AgentState;
 use contracts::task::AgentType;
 
 use super::{Agents, slot};
+
+// Between the farewell of an agent and the end of its streams.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A slot of an agent, taken until this is dropped.
 #[derive(Debug)]
@@ -38,9 +43,20 @@ impl Reservation {
         self.channel.clone()
     }
 
-    /// Resolves when the agent is lost.
+    /// Resolves when the agent is lost, or has left and said its last words.
     pub async fn lost(&self) {
         self.lost.cancelled().await;
+        // How its tasks ended comes on other connections than its farewell, perhaps later.
+        if self.has_left() {
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+    }
+
+    fn has_left(&self) -> bool {
+        let connected = self.agents.lock();
+        connected
+            .get(&self.instance_id)
+            .is_some_and(|agent| agent.goodbye)
     }
 
     /// Whether the agent is alive by its beats, and cannot be called.

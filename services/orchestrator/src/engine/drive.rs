@@ -212,7 +212,14 @@ impl Drive {
             if too_late && !self.accepted {
                 return End::HandedOver;
             }
-            let error = match self.attach(reservation).await {
+            let attached = tokio::select! {
+                biased;
+                () = reservation.lost(), if self.accepted => {
+                    return End::Lost("the agent is lost".to_owned());
+                }
+                attached = self.attach(reservation) => attached,
+            };
+            let error = match attached {
                 Ok(stream) => match self.read(stream, reservation, &mut broken_since).await {
                     Ok(end) => return end,
                     Err(status) => status,
@@ -434,8 +441,8 @@ impl Drive {
         }
     }
 
-    // Tells the plan, for as long as it takes: the agent keeps the result meanwhile. False: it was
-    // not taken in.
+    // Tells the plan, for as long as it takes: the agent keeps the result meanwhile. True: nobody
+    // needs what the agent keeps any more.
     async fn deliver(&self, input: Input) -> bool {
         let mut attempt = 0;
         loop {
@@ -453,6 +460,15 @@ impl Drive {
                         () = tokio::time::sleep(DELIVER.delay(attempt)) => {}
                     }
                 }
+                // Told before, by a commit whose answer was lost; or nobody waits for it any more.
+                Err(EngineError::Rejected {
+                    source: Rejected::AlreadyFinished(_),
+                    ..
+                }) => return true,
+                Err(EngineError::Rejected {
+                    source: Rejected::StaleLease { held, .. },
+                    ..
+                }) if held == self.epoch => return true,
                 Err(EngineError::Rejected {
                     source: Rejected::StaleLease { held, .. },
                     ..

@@ -4,5 +4,5 @@ mod bed;
 mod broken_store;
 mod download;
 mod listing;
-mod s3;
+pub mod s3;
 mod upload;

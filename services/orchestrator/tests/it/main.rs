@@ -9,6 +9,7 @@
 
 mod artifacts;
 mod database;
+mod disk;
 mod faults;
 mod keys;
 mod mesh;

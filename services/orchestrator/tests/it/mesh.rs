@@ -51,10 +51,15 @@ impl Replica {
     }
 
     pub async fn start_with(database: &Database, artifacts: &Path, agents_are_ours: bool) -> Self {
+        Self::start_on(database.connection_string(), artifacts, agents_are_ours).await
+    }
+
+    /// One that reaches its database in its own way.
+    pub async fn start_on(database_url: &str, artifacts: &Path, agents_are_ours: bool) -> Self {
         let config = Config {
             address: "127.0.0.1:0".parse().unwrap(),
             http_address: Some("127.0.0.1:0".parse().unwrap()),
-            database_url: database.connection_string().to_owned(),
+            database_url: database_url.to_owned(),
             connections: 8,
             artifacts: Location::Folder(artifacts.to_owned()),
             shutdown_grace: Duration::from_secs(5),

@@ -242,6 +242,7 @@ async fn carry_out(
                 say(log, task_event::Payload::Accepted(accepted));
             }
             Step::Event(payload) => say(log, payload),
+            Step::Say(message) => log.send_modify(|log| log.messages.push(*message)),
             Step::Wait(gate) => gate.pass().await,
             Step::Work(time) => sleep(time).await,
             Step::Finish(result) => {

@@ -1,47 +1,24 @@
 //! A store that is full or away: the upload fails with the reason, and nothing half-written is served.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use contracts::error_reason::ErrorReason;
 use orchestrator::{
     artifacts::{ArtifactStore, Digest, Location},
     store::Store,
 };
-use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
+
+use crate::disk::SmallDisk;
 
 use super::bed::{Bed, description, noise, read_error, serve};
 
-/// A small file system of its own, unmounted when dropped.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// `None`, loudly, where this process may not mount.
-    fn new() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-            .arg(folder.path())
-            .output()
-            .is_ok_and(|output| output.status.success());
-        testkit::requirement::is_given(mounted, "MOUNT", "may not mount a small disk")
-            .then(|| Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount")
-            .arg("--lazy")
-            .arg(self.0.path())
-            .status();
-    }
-}
-
 #[tokio::test]
 async fn on_a_full_disk_nothing_is_kept_and_small_things_still_fit() {
-    let Some(disk) = SmallDisk::new() else { return };
-    let location = Location::Folder(disk.0.path().join("artifacts"));
+    let Some(disk) = SmallDisk::new(1) else {
+        return;
+    };
+    let location = Location::Folder(disk.path().join("artifacts"));
     let artifacts = ArtifactStore::open(&location, TaskTracker::new()).unwrap();
     let mut bed = Bed::serving(artifacts, tempfile::tempdir().unwrap()).await;
     let bytes = noise(2 << 20);

@@ -17,16 +17,17 @@ use tokio_util::task::TaskTracker;
 
 use super::bed::{Bed, description, noise, read_error};
 
-const BUCKET: &str = "artifacts";
+/// Its bucket.
+pub const BUCKET: &str = "artifacts";
 
 /// A running `moto_server`, ended when dropped.
-struct Moto {
+pub struct Moto {
     process: Child,
-    url: String,
+    pub url: String,
 }
 
 impl Moto {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let mut process = Command::new(peer_program("moto_server"))
             .args(["--host", "127.0.0.1", "--port", "0"])
             .stdin(Stdio::null())

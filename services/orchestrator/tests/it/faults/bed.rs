@@ -13,10 +13,11 @@ use testkit::database::Database;
 
 use super::client::{Client, Journey};
 use super::figures::Figures;
-use super::fleet::{Fleet, HELD, Road};
-use super::invariants;
+use super::fleet::{Fleet, Road};
+use super::invariants::{self, Begun};
 use super::load::{self, Load};
 use super::replica::{Replica, Setting};
+use super::worker::HELD;
 use crate::database;
 
 /// A test sees at least so many workflows.
@@ -62,6 +63,8 @@ impl Bed {
             database_url: url,
             data: folder.path().join("data"),
             connections: CONNECTIONS,
+            artifacts: None,
+            environment: Vec::new(),
         };
         let starting = ways.iter().map(|way| {
             let setting = Setting {
@@ -172,8 +175,15 @@ impl Bed {
             .flatten()
             .map(|replica| replica.url().to_owned())
             .collect();
-        let calls = fleet.calls();
-        invariants::assert_all(&setting.database_url, &living, &journeys, &calls).await;
+        let runs = fleet.runs();
+        invariants::assert_all(
+            &setting.database_url,
+            &living,
+            &journeys,
+            &runs,
+            Begun::PerAttempt,
+        )
+        .await;
         figures.print(&journeys);
         journeys
     }

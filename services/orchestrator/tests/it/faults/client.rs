@@ -37,6 +37,26 @@ pub struct Journey {
     pub adopted: Option<Instant>,
     pub adopted_count: u32,
     pub lost_count: u32,
+    /// Where its stages were begun, in order.
+    pub starts: Vec<Start>,
+    /// Why its stages were tried again, in order.
+    pub retries: Vec<Again>,
+}
+
+/// A stage was begun by an agent.
+#[derive(Debug, Clone)]
+pub struct Start {
+    pub task_id: String,
+    pub instance_id: String,
+    pub at: Instant,
+}
+
+/// A stage is to be tried again.
+#[derive(Debug, Clone)]
+pub struct Again {
+    pub class: String,
+    pub reason: String,
+    pub at: Instant,
 }
 
 /// A client of all replicas.
@@ -73,6 +93,8 @@ impl Client {
                         adopted: None,
                         adopted_count: 0,
                         lost_count: 0,
+                        starts: Vec::new(),
+                        retries: Vec::new(),
                     };
                 }
                 Err(status) => {
@@ -172,10 +194,20 @@ impl Journey {
             self.adopted.get_or_insert_with(Instant::now);
             self.adopted_count += 1;
         }
-        if let workflow_event::Payload::RetryScheduled(retry) = payload
-            && retry.error_class == "lost"
-        {
-            self.lost_count += 1;
+        if let workflow_event::Payload::StageStarted(started) = payload {
+            self.starts.push(Start {
+                task_id: started.task_id.clone(),
+                instance_id: started.agent_instance_id.clone(),
+                at: Instant::now(),
+            });
+        }
+        if let workflow_event::Payload::RetryScheduled(retry) = payload {
+            self.lost_count += u32::from(retry.error_class == "lost");
+            self.retries.push(Again {
+                class: retry.error_class.clone(),
+                reason: retry.reason.clone(),
+                at: Instant::now(),
+            });
         }
         if let workflow_event::Payload::Finished(finished) = payload {
             self.end = Some(finished.workflow.as_ref().unwrap().state());

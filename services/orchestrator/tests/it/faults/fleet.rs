@@ -13,8 +13,8 @@ use contracts::task::{AgentType, TaskContext, Verdict};
 use testkit::fault_proxy::FaultProxy;
 use testkit::scripted_agent::{Call, Gate, ScriptedAgent, Step};
 
-/// Label of a workflow: which of its stages waits for the test.
-pub const HELD: &str = "held-stage";
+use super::invariants::Run;
+use super::worker::HELD;
 
 const WORK: Duration = Duration::from_millis(150);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -68,8 +68,22 @@ impl Fleet {
     }
 
     /// Every call that any agent got.
-    pub fn calls(&self) -> Vec<Call> {
-        self.agents.iter().flat_map(|agent| agent.calls()).collect()
+    pub fn runs(&self) -> Vec<Run> {
+        let calls = self.agents.iter().flat_map(|agent| agent.calls());
+        calls.map(run).collect()
+    }
+}
+
+/// A call in words.
+pub fn run(call: Call) -> Run {
+    let context = call.context;
+    Run {
+        told: format!(
+            "epoch {} of {} on {}, only attaching: {}",
+            context.lease_epoch, context.stage, context.agent_instance_id, context.reattach_only
+        ),
+        task_id: context.task_id,
+        began: call.began,
     }
 }
 

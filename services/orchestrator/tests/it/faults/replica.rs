@@ -26,6 +26,10 @@ pub struct Setting {
     pub database_url: String,
     pub data: PathBuf,
     pub connections: u16,
+    /// Where artifacts are kept, when not in the data folder.
+    pub artifacts: Option<String>,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A process; dropping it kills it.
@@ -41,6 +45,8 @@ pub struct Replica {
 impl Replica {
     /// Starts one on free ports and waits until it serves.
     pub async fn start(setting: &Setting) -> Self {
+        let artifacts = setting.artifacts.iter();
+        let artifacts = artifacts.flat_map(|place| ["--artifacts", place.as_str()]);
         let mut child = Command::new(env!("CARGO_BIN_EXE_orchestrator"))
             .env_clear()
             .args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
@@ -49,6 +55,8 @@ impl Replica {
             .args(["--shutdown-grace", "5s", "--log-format", "json"])
             .arg("--data")
             .arg(&setting.data)
+            .args(artifacts)
+            .envs(setting.environment.clone())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -74,6 +82,7 @@ impl Replica {
     pub fn url(&self) -> &str {
         &self.url
     }
+
 
     /// `kill -9`.
     pub async fn kill(mut self) {
