@@ -46,14 +46,14 @@ const RACES: u32 = 16;
 
 // What became of a step.
 enum Outcome {
-    Committed(Box<Workflow>),
+    Committed(Arc<Workflow>),
     // The race was lost, and what was held is gone.
     Lost,
     // A task that it leases has to wait for its concurrency key.
     Blocked,
 }
 // A workflow, when it is at hand.
-type Cell = Arc<tokio::sync::Mutex<Option<Workflow>>>;
+type Cell = Arc<tokio::sync::Mutex<Option<Arc<Workflow>>>>;
 
 /// A cheap handle on the engine.
 #[derive(Debug, Clone)]
@@ -180,7 +180,7 @@ impl Engine {
     }
 
     /// A workflow as it is now, whoever changed it last.
-    pub async fn get(&self, namespace: &str, id: WorkflowId) -> Result<Workflow, EngineError> {
+    pub async fn get(&self, namespace: &str, id: WorkflowId) -> Result<Arc<Workflow>, EngineError> {
         if let Some(cell) = self.known_cell(id) {
             let mut held = cell.lock().await;
             if let Some(workflow) = &*held {
@@ -195,7 +195,7 @@ impl Engine {
         let client = self.shared.store.client().await?;
         let row = workflows::load(&client, namespace, id).await?;
         let row = row.ok_or(EngineError::NotFound(id))?;
-        Ok(Workflow::read(id, row)?)
+        Ok(Arc::new(Workflow::read(id, row)?))
     }
 
     /// Makes a step, however often somebody else is faster.
@@ -206,7 +206,7 @@ impl Engine {
         namespace: &str,
         id: WorkflowId,
         decide: impl Fn(&Workflow) -> Result<Input, E>,
-    ) -> Result<Workflow, E> {
+    ) -> Result<Arc<Workflow>, E> {
         self.advance(namespace, id, |engine, workflow, keyed_at_once| {
             let input = decide(workflow)?;
             let stepped = engine.with_setting(keyed_at_once, |setting| {
@@ -228,7 +228,7 @@ impl Engine {
         namespace: &str,
         id: WorkflowId,
         make: impl Fn(&Self, &Workflow, bool) -> Result<Stepped, E>,
-    ) -> Result<Workflow, E> {
+    ) -> Result<Arc<Workflow>, E> {
         let cell = self.cell(id);
         let mut held = cell.lock().await;
         let mut keyed_at_once = true;
@@ -241,7 +241,7 @@ impl Engine {
                 .await
                 .map_err(EngineError::from)?
             {
-                Outcome::Committed(workflow) => return Ok(*workflow),
+                Outcome::Committed(workflow) => return Ok(workflow),
                 Outcome::Blocked => keyed_at_once = false,
                 Outcome::Lost if requested => {
                     // Either the workflow moved on, or the request was made before.
@@ -256,7 +256,7 @@ impl Engine {
     async fn commit(
         &self,
         stepped: Stepped,
-        held: &mut Option<Workflow>,
+        held: &mut Option<Arc<Workflow>>,
     ) -> Result<Outcome, StoreError> {
         let Stepped {
             workflow,
@@ -279,6 +279,7 @@ impl Engine {
             }
         };
         let id = workflow.id();
+        let workflow = Arc::new(workflow);
         *held = Some(workflow.clone());
         metrics::committed(events.iter().map(AsRef::as_ref));
         let namespace = &workflow.submission.namespace;
@@ -289,7 +290,7 @@ impl Engine {
                 self.carry_out(&workflow, effect, asked);
             }
         }
-        Ok(Outcome::Committed(Box::new(workflow)))
+        Ok(Outcome::Committed(workflow))
     }
 
     fn carry_out(&self, workflow: &Workflow, effect: Effect, asked: Instant) {
@@ -379,7 +380,7 @@ impl Engine {
         &self,
         namespace: &str,
         id: WorkflowId,
-        held: &'a mut Option<Workflow>,
+        held: &'a mut Option<Arc<Workflow>>,
     ) -> Result<&'a Workflow, EngineError> {
         if held
             .as_ref()
@@ -396,7 +397,7 @@ impl Engine {
                     self.forget(id);
                     return Err(EngineError::NotFound(id));
                 };
-                Ok(none.insert(Workflow::read(id, row)?))
+                Ok(none.insert(Arc::new(Workflow::read(id, row)?)))
             }
         }
     }

@@ -278,6 +278,9 @@ impl Drive {
             } else {
                 ACCEPT_WITHIN
             };
+            // One timer for all three: a message comes every few milliseconds, and hardly ever the time.
+            let silent = Instant::now() + patience;
+            let idle = self.active + self.progress_timeout;
             let stop = self.stop.clone();
             let message = tokio::select! {
                 biased;
@@ -288,18 +291,18 @@ impl Drive {
                     self.cancel(reservation).await;
                     continue;
                 }
-                () = tokio::time::sleep_until(self.deadline) => {
+                () = tokio::time::sleep_until(self.deadline.min(idle).min(silent)) => {
+                    let now = Instant::now();
+                    if now < self.deadline && now < idle {
+                        let silence = if self.accepted { SILENT } else { UNANSWERED };
+                        return Err(Status::deadline_exceeded(silence));
+                    }
                     self.cancel(reservation).await;
-                    return Ok(timed_out("the attempt took too long"));
-                }
-                () = tokio::time::sleep_until(self.active + self.progress_timeout) => {
-                    self.cancel(reservation).await;
+                    if now >= self.deadline {
+                        return Ok(timed_out("the attempt took too long"));
+                    }
                     let seconds = self.progress_timeout.as_secs_f64();
                     return Ok(timed_out(&format!("the work did nothing for {seconds} s")));
-                }
-                () = tokio::time::sleep(patience) => {
-                    let silence = if self.accepted { SILENT } else { UNANSWERED };
-                    return Err(Status::deadline_exceeded(silence));
                 }
             };
             if stopping.is_some_and(|since| since.elapsed() > 2 * STOP_GRACE) {

@@ -12,7 +12,7 @@ use contracts::task::{
 };
 use contracts::wire_time::{self, from_unix_millis, unix_millis};
 
-use crate::plan::state::State;
+use crate::plan::state::{State, is_default};
 
 /// What changes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,42 +20,54 @@ pub struct Live {
     /// Where the plan stands.
     pub plan: State,
     /// The repository, as exact as it is known.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub repository: RepositoryFacts,
     /// Commit that the target branch got.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub merged_commit: String,
     /// Revision that is live.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub revision: String,
     /// Where the app answers.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub endpoint: String,
     /// What was spent.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub usage: UsageFacts,
     /// Wall time of all attempts, in milliseconds.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub wall_millis: i64,
     /// What may be spent, since somebody changed it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub budget: Option<BudgetFacts>,
     /// Answers to clarifications, oldest first.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub answers: Vec<AnswerFacts>,
     /// When the first stage started.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub start: Option<Millis>,
     /// By stage, in the order of the pipeline.
     pub stages: Vec<StageFacts>,
 }
 
 /// A repository.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in the contract")]
 pub struct RepositoryFacts {
+    #[serde(default, skip_serializing_if = "is_default")]
     pub url: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub base_commit: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub head_commit: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub branch: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub target_branch: String,
 }
 
 /// What was spent.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in the contract")]
 pub struct UsageFacts {
     pub input_token_count: i64,
@@ -75,7 +87,7 @@ pub struct BudgetFacts {
 }
 
 /// An answered clarification.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in the contract")]
 pub struct AnswerFacts {
     pub clarification_id: ClarificationId,
@@ -106,45 +118,60 @@ impl Millis {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct StageFacts {
     /// Its task.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub task_id: Option<Uuid>,
     /// Instance that has or had it last.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub instance_id: Option<Uuid>,
     /// Where that instance is called.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub address: String,
     /// Replica that drives it.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub owner: String,
     /// When it became ready.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ready: Option<Millis>,
     /// When waiting for a slot is given up.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub start_deadline: Option<Millis>,
     /// When the last attempt started.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub start: Option<Millis>,
     /// When it ended.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub end: Option<Millis>,
     /// How far the running attempt is.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub percent: f64,
     /// What is being done.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub phase: String,
     /// Where the last attempt stopped.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub checkpoint: Vec<u8>,
     /// What the running attempt has spent so far.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub spent: UsageFacts,
     /// Sequence of the last event of the running attempt that is safe.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub event_sequence: i64,
     /// The decision that is open.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub open_decision: Option<DecisionId>,
     /// Decisions made, oldest first.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub decisions: Vec<DecisionFacts>,
     /// Whether a result of its last run is stored.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub has_result: bool,
     /// Concurrency key of its task. Empty: none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub concurrency_key: String,
 }
 
 /// A decision that was made.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in the contract")]
 pub struct DecisionFacts {
     pub decision_id: DecisionId,
@@ -355,6 +382,30 @@ mod tests {
             task_id(WorkflowId::new(), "deployment", 1, false),
         ];
         assert!(!others.contains(&id));
+    }
+
+    #[test]
+    fn what_is_as_in_the_beginning_is_not_stored_and_is_read_whether_it_is_or_not() {
+        let facts = StageFacts {
+            task_id: Some(Uuid::nil()),
+            percent: 50.0,
+            ..StageFacts::default()
+        };
+        let stored = serde_json::to_string(&facts).unwrap();
+        let id = Uuid::nil();
+        assert_eq!(stored, format!(r#"{{"task_id":"{id}","percent":50.0}}"#));
+        // As it was stored when everything was.
+        let whole = format!(
+            r#"{{"task_id":"{id}","instance_id":null,"address":"","owner":"","ready":null,
+                "start_deadline":null,"start":null,"end":null,"percent":50.0,"phase":"",
+                "checkpoint":[],"spent":{{"input_token_count":0,"output_token_count":0,
+                "cached_token_count":0,"cost_micros":0,"call_count":0}},"event_sequence":0,
+                "open_decision":null,"decisions":[],"has_result":false,"concurrency_key":""}}"#
+        );
+        for text in [&stored, &whole] {
+            let read: StageFacts = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), stored);
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct Input {
     /// Who caused it.
     pub actor: String,
     /// The result that goes with `ResultAccepted`.
-    pub result: Option<(String, StageResult)>,
+    pub result: Option<(String, Arc<StageResult>)>,
     /// How an attempt ended, for the history: stage, ending, reason.
     pub ended: Option<(String, &'static str, String)>,
     /// The answer that goes with `DecisionResolved`.
@@ -221,7 +221,7 @@ impl<'a> Step<'a> {
             } else {
                 self.learn(&stage, &result);
                 self.results.push((stage.clone(), result.encode_to_vec()));
-                self.next.results.insert(stage, Arc::new(result));
+                self.next.results.insert(stage, result);
             }
         }
         if let Some((stage, ending, reason)) = input.ended {
@@ -252,7 +252,8 @@ impl<'a> Step<'a> {
     // Tells the plan, and does what it commands.
     fn tell(&mut self, event: &Event) -> Result<(), Rejected> {
         let pipeline = &self.next.submission.pipeline;
-        let (plan, commands) = self.next.live.plan.apply(pipeline, event)?;
+        let plan = std::mem::take(&mut self.next.live.plan);
+        let (plan, commands) = plan.apply(pipeline, event)?;
         self.next.live.plan = plan;
         for command in commands {
             self.obey(command)?;

@@ -172,7 +172,7 @@ impl Engine {
         checked: Checked,
         traceparent: String,
         actor: String,
-    ) -> Result<Workflow, Error> {
+    ) -> Result<Arc<Workflow>, Error> {
         let content = digest(&checked.request);
         if let Some(workflow) = self
             .earlier(namespace, METHOD, &checked.request.request_id, &content)
@@ -201,7 +201,7 @@ impl Engine {
                 .await
                 .map_err(EngineError::from)?
             {
-                Outcome::Committed(workflow) => return Ok(*workflow),
+                Outcome::Committed(workflow) => return Ok(workflow),
                 Outcome::Blocked => keyed_at_once = false,
                 // Ids are new: only the request id can have been there first.
                 Outcome::Lost => {
@@ -230,7 +230,7 @@ impl Engine {
         method: &str,
         request_id: &str,
         content: &[u8],
-    ) -> Result<Option<Workflow>, Error> {
+    ) -> Result<Option<Arc<Workflow>>, Error> {
         let Some(subject) = self
             .earlier_subject(namespace, method, request_id, content)
             .await?

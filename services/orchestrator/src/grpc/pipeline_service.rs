@@ -141,7 +141,7 @@ impl PipelineService {
         let total_count = stored_count + i64::try_from(ours.len()).unwrap_or(0);
         // Built-in ones come first, with the first page and beyond its size: there are four.
         let pipelines = if after.is_empty() {
-            ours.into_iter().chain(listed).collect()
+            ours.iter().cloned().chain(listed).collect()
         } else {
             listed
         };
@@ -229,8 +229,9 @@ pub(super) async fn of_request(
         }
     };
     built_in()
-        .into_iter()
+        .iter()
         .find(|pipeline| pipeline.name == name)
+        .cloned()
         .ok_or_else(Error::internal)
 }
 

@@ -1,6 +1,7 @@
 //! The pipelines that come with the server. Knows which stages each kind of work passes, and nothing
 //! of any particular piece of work.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use contracts::deployment::{Deploy, DeploymentTask, Rollback, deployment_task};
@@ -24,9 +25,8 @@ const UNDO_REASON: &str = "the workflow did not succeed";
 
 const REPAIR_ROUNDS: i32 = 3;
 
-/// All of them: `app`, `feature`, `bugfix`, `change`.
-pub fn built_in() -> Vec<Pipeline> {
-    vec![
+static BUILT_IN: LazyLock<[Pipeline; 4]> = LazyLock::new(|| {
+    [
         pipeline(
             "app",
             "A new app: written, validated, tested, merged and deployed.",
@@ -48,6 +48,11 @@ pub fn built_in() -> Vec<Pipeline> {
             None,
         ),
     ]
+});
+
+/// All of them: `app`, `feature`, `bugfix`, `change`.
+pub fn built_in() -> &'static [Pipeline] {
+    &*BUILT_IN
 }
 
 fn pipeline(name: &str, description: &str, scaffold: Option<ScaffoldAction>) -> Pipeline {

@@ -13,9 +13,12 @@ use super::pipeline::Pipeline;
 use super::step::Step;
 
 /// State of a workflow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[allow(missing_docs, reason = "as in the contract")]
 pub enum WorkflowState {
+    #[default]
     Pending,
     Running,
     AwaitingDecision,
@@ -29,9 +32,12 @@ pub enum WorkflowState {
 }
 
 /// State of a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[allow(missing_docs, reason = "as in the contract")]
 pub enum StageState {
+    #[default]
     Blocked,
     Ready,
     Running,
@@ -55,9 +61,10 @@ pub enum Verdict {
 }
 
 /// What the agent of a stage is to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskKind {
     /// What the pipeline says.
+    #[default]
     Run,
     /// Repair what another stage found.
     Repair {
@@ -71,9 +78,10 @@ pub enum TaskKind {
 }
 
 /// Whether there is a task for a stage now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskState {
     /// There is none.
+    #[default]
     Absent,
     /// It waits for an agent.
     Waiting,
@@ -82,9 +90,10 @@ pub enum TaskState {
 }
 
 /// Whether a person must agree before a stage runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Approval {
     /// Nobody.
+    #[default]
     NotNeeded,
     /// Somebody, still.
     Needed(#[serde(with = "category")] DecisionCategory),
@@ -114,8 +123,8 @@ pub struct Charges {
     pub refused: u32,
 }
 
-/// Where a stage stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Where a stage stands. Stored with every step, and most of it is as in the beginning: that is left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "independent facts, each with its own events"
@@ -124,42 +133,60 @@ pub struct Stage {
     /// Name.
     pub name: String,
     /// State.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub state: StageState,
     /// Verdict of its last result.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub verdict: Option<Verdict>,
     /// One sentence about how it ended, or why it waits.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub summary: String,
     /// What its task is.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub kind: TaskKind,
     /// Whether there is a task.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub task: TaskState,
     /// Which task it is: grows with every new piece of work, not with a retry.
     pub generation: u32,
     /// Attempts started, over all generations.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub attempt: u32,
     /// Attempts that failed or timed out, over all generations.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub failed_count: u32,
     /// Attempts that were lost, over all generations.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub lost_count: u32,
     /// What counts against the retries now.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub charges: Charges,
     /// Rounds of repair that its findings caused.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub repair_round: u32,
     /// A repair was asked for, and waits until nothing runs that it would pull the rug from.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub repair_waits: bool,
     /// Newest epoch; only grows.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub lease_epoch: i64,
     /// Its agent was told to stop.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stopping: bool,
     /// Whether a person must agree before it runs.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub approval: Approval,
     /// The decision it waits for.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub question: Option<Question>,
     /// A person accepted it in spite of its verdict.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub waived: bool,
     /// It was run again once by itself, without a person.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rerun_by_itself: bool,
     /// Whether it was undone; `None`: nobody tried.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub undo: Option<Verdict>,
 }
 
@@ -196,7 +223,7 @@ pub struct Clarification {
 }
 
 /// Where a workflow stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "independent facts, each with its own events"
@@ -209,24 +236,34 @@ pub struct State {
     /// Something was started.
     pub started: bool,
     /// A person paused it.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub paused: bool,
     /// The budget ran out.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub awaiting_budget: bool,
     /// It is being stopped.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stop: Option<Stop>,
     /// A required stage did not succeed: how it will end.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub failure: Option<Outcome>,
     /// It is being undone.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub compensating: bool,
     /// How it ended.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub outcome: Option<Outcome>,
     /// Whether the project is an app, as far as known.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub project_is_app: Option<bool>,
     /// Numbers of the stages that succeeded and were not undone since, in that order.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub effects: Vec<usize>,
     /// Open clarifications.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub clarifications: Vec<Clarification>,
     /// Clarifications asked so far.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub clarification_count: u32,
     /// Stages, in the order of the pipeline.
     pub stages: Vec<Stage>,
@@ -245,26 +282,14 @@ impl State {
             Stage::new(definition.name.clone(), category)
         });
         Self {
-            workflow: WorkflowState::Pending,
-            submitted: false,
-            started: false,
-            paused: false,
-            awaiting_budget: false,
-            stop: None,
-            failure: None,
-            compensating: false,
-            outcome: None,
-            project_is_app: None,
-            effects: Vec::new(),
-            clarifications: Vec::new(),
-            clarification_count: 0,
             stages: stages.collect(),
+            ..Self::default()
         }
     }
 
     /// The state after an event, and what must be done in the commit that stores it.
     pub fn apply(
-        &self,
+        self,
         pipeline: &Pipeline,
         event: &Event,
     ) -> Result<(Self, Vec<Command>), Rejected> {
@@ -329,25 +354,9 @@ impl Stage {
     fn new(name: String, category: Option<DecisionCategory>) -> Self {
         Self {
             name,
-            state: StageState::Blocked,
-            verdict: None,
-            summary: String::new(),
-            kind: TaskKind::Run,
-            task: TaskState::Absent,
             generation: 1,
-            attempt: 0,
-            failed_count: 0,
-            lost_count: 0,
-            charges: Charges::default(),
-            repair_round: 0,
-            repair_waits: false,
-            lease_epoch: 0,
-            stopping: false,
             approval: category.map_or(Approval::NotNeeded, Approval::Needed),
-            question: None,
-            waived: false,
-            rerun_by_itself: false,
-            undo: None,
+            ..Self::default()
         }
     }
 
@@ -421,6 +430,11 @@ impl From<StageState> for orchestrator::StageState {
             StageState::Repairing => Self::Repairing,
         }
     }
+}
+
+/// Whether something is as in the beginning, and need not be stored.
+pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Decision categories are stored by their names in the contract.

@@ -25,7 +25,7 @@ pub(super) struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    pub fn new(pipeline: &'a Pipeline, state: &State) -> Result<Self, Rejected> {
+    pub fn new(pipeline: &'a Pipeline, state: State) -> Result<Self, Rejected> {
         let same = state.stages.len() == pipeline.stages.len()
             && state
                 .stages
@@ -37,7 +37,7 @@ impl<'a> Step<'a> {
         }
         Ok(Self {
             pipeline,
-            state: state.clone(),
+            state,
             commands: Vec::new(),
             retry: None,
         })

@@ -58,7 +58,7 @@ impl Run {
     }
 
     pub fn try_tell(&mut self, event: &Event) -> Result<(), Rejected> {
-        let (state, commands) = self.state.apply(&self.pipeline, event)?;
+        let (state, commands) = self.state.clone().apply(&self.pipeline, event)?;
         self.state = state;
         self.commands = commands;
         Ok(())

@@ -277,8 +277,9 @@ SELECT workflow_id, 2::int2 FROM (
 ) AS over JOIN tasks t USING (workflow_id, task_id)
 WHERE t.concurrency_key <> '' AND EXISTS (
     SELECT 1 FROM tasks w
-    WHERE NOT w.leased AND w.concurrency_key <> '' AND w.namespace = t.namespace
-      AND w.concurrency_key = t.concurrency_key AND w.parked)";
+    WHERE w.parked AND w.namespace = t.namespace AND w.concurrency_key = t.concurrency_key
+    -- One look for each: no join, which could read the index of all that waits.
+    OFFSET 0)";
 
 /// What became of transitions that were asked for together.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! How an attempt ended: what an error of the agent means, and what the plan is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -175,7 +176,7 @@ impl Drive {
                         epoch,
                         outcome,
                     }),
-                    result: Some((stage, *result)),
+                    result: Some((stage, Arc::from(result))),
                     ..base
                 }
             }
@@ -269,7 +270,7 @@ impl Drive {
                 request,
             }),
             ended: Some((self.stage.clone(), "completed", outcome.summary.clone())),
-            result: Some((self.stage.clone(), result.clone())),
+            result: Some((self.stage.clone(), Arc::new(result.clone()))),
             ..base.clone()
         })
     }

@@ -15,6 +15,7 @@ impl Step<'_> {
     pub(super) fn finish(mut self, before: &Workflow) -> Stepped {
         let (tasks, gone_tasks) = self.tasks(before);
         self.freed(before);
+        self.forget_holders();
         self.next.version = before.version + 1;
         let submission = &self.next.submission;
         let request = &submission.request;
@@ -95,6 +96,17 @@ impl Step<'_> {
             }
         }
         (rows, gone)
+    }
+
+    // Who drives a task where is stored only while somebody does.
+    fn forget_holders(&mut self) {
+        let live = &mut self.next.live;
+        for (planned, facts) in live.plan.stages.iter().zip(&mut live.stages) {
+            if planned.task != TaskState::Leased {
+                facts.address.clear();
+                facts.owner.clear();
+            }
+        }
     }
 
     // Keys that others may have now: of tasks that ended, went back to waiting, or are gone.

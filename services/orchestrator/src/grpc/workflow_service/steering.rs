@@ -121,7 +121,8 @@ impl WorkflowService {
         }
         let (event, budget) = (request.event(), request.budget());
         if matches!(event, Event::Resumed { .. }) {
-            budget::check(&self.engine.get(NAMESPACE, id).await?, budget.as_ref())?;
+            let workflow = self.engine.get(NAMESPACE, id).await?;
+            budget::check(&workflow, budget.as_ref())?;
         }
         let now = self.engine.clock().now();
         let asked = self

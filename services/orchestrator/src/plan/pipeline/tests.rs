@@ -36,9 +36,9 @@ fn field_of(stage: StageDefinition) -> String {
 #[test]
 fn the_built_in_pipelines_are_right() {
     let names: Vec<_> = built_in()
-        .into_iter()
+        .iter()
         .map(|proto| {
-            let parsed = Pipeline::parse(&proto).unwrap();
+            let parsed = Pipeline::parse(proto).unwrap();
             assert_eq!(
                 (proto.pipeline_id.as_str(), proto.version),
                 (parsed.name.as_str(), 1)

@@ -74,8 +74,8 @@ proptest! {
         let mut world = world(&mut given);
         for _ in 0..50 {
             let event = any_event(&mut given, &world);
-            let once = world.state.apply(&world.pipeline, &event);
-            prop_assert_eq!(&once, &world.state.apply(&world.pipeline, &event));
+            let once = world.state.clone().apply(&world.pipeline, &event);
+            prop_assert_eq!(&once, &world.state.clone().apply(&world.pipeline, &event));
             let _ = world.tell(&event);
         }
     }

@@ -272,7 +272,9 @@ fn a_state_of_another_pipeline_is_refused() {
     let run = Run::built_in("app");
     let other = Run::built_in("change");
     assert_eq!(
-        run.state.apply(&other.pipeline, &Event::BudgetGranted),
+        run.state
+            .clone()
+            .apply(&other.pipeline, &Event::BudgetGranted),
         Err(Rejected::PipelineMismatch)
     );
 }

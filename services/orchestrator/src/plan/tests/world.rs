@@ -65,7 +65,7 @@ impl World {
 
     /// Applies an event. A refused one must change nothing, and nothing may panic.
     pub fn tell(&mut self, event: &Event) -> Result<(), Rejected> {
-        let (after, commands) = self.state.apply(&self.pipeline, event)?;
+        let (after, commands) = self.state.clone().apply(&self.pipeline, event)?;
         let before = std::mem::replace(&mut self.state, after);
         self.commands = commands;
         self.note_event(event, &before);
