@@ -10,44 +10,60 @@ use crate::plan::state::TaskState;
 use crate::store::tasks;
 
 // Claimed at once; more only wait for each other.
-const BATCH: usize = 32;
+const BATCH: usize = 64;
 
 /// Claims until the shutdown.
 pub(super) async fn run(engine: Engine, agent_type: AgentType) {
     let agents = engine.agents().clone();
+    // Something was left waiting for want of a slot. While nothing is, a slot that becomes free is no
+    // reason to ask the database.
+    let mut left = true;
     loop {
         tokio::select! {
             biased;
             () = engine.shared.shutdown.cancelled() => return,
             () = engine.waiting(agent_type).notified() => {}
-            () = agents.freed(agent_type) => {}
+            () = agents.freed(agent_type), if left => {}
             // The guarantee behind all hints.
             () = tokio::time::sleep(about_a_second()) => {}
         }
-        loop {
+        left = loop {
             let (_, free) = agents.slot_counts(agent_type);
             if free == 0 || engine.shared.shutdown.is_cancelled() {
-                break;
+                break true;
             }
             match claim(&engine, agent_type, free.min(BATCH)).await {
-                Ok(0) => break,
-                Ok(_) => {}
+                Ok(Claimed { more: false, .. }) => break false,
+                // Others are faster, or the slots are gone.
+                Ok(Claimed { count: 0, .. }) => break true,
+                Ok(Claimed { .. }) => {}
                 Err(error) => {
                     tracing::warn!(error = ?error, "tasks were not claimed");
-                    break;
+                    break true;
                 }
             }
-        }
+        };
     }
 }
 
-// How many were claimed, or set aside.
-async fn claim(engine: &Engine, agent_type: AgentType, limit: usize) -> Result<usize, EngineError> {
+struct Claimed {
+    // How many were leased, or set aside.
+    count: usize,
+    // More may wait.
+    more: bool,
+}
+
+async fn claim(
+    engine: &Engine,
+    agent_type: AgentType,
+    limit: usize,
+) -> Result<Claimed, EngineError> {
     let now = engine.shared.clock.now();
-    let limit = i64::try_from(limit).unwrap_or(1);
-    let (waiting, blocked) = {
+    let most = i64::try_from(limit).unwrap_or(1);
+    let (waiting, blocked, all) = {
         let client = engine.store().client().await?;
-        let waiting = tasks::waiting(&client, agent_type as i16, now, limit).await?;
+        let waiting = tasks::waiting(&client, agent_type as i16, now, most).await?;
+        let all = waiting.len();
         let (blocked, waiting): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|task| task.blocked);
         let blocked: Vec<_> = blocked.into_iter().map(|task| task.task_id).collect();
@@ -55,7 +71,7 @@ async fn claim(engine: &Engine, agent_type: AgentType, limit: usize) -> Result<u
             // Whoever gives the key up wakes the next.
             tasks::park(&client, &blocked).await?;
         }
-        (waiting, blocked.len())
+        (waiting, blocked.len(), all)
     };
     let claims = waiting.into_iter().map(|task| async move {
         let Some(reservation) = engine.agents().reserve(agent_type) else { return 0 };
@@ -67,8 +83,12 @@ async fn claim(engine: &Engine, agent_type: AgentType, limit: usize) -> Result<u
             }
         }
     });
-    let claimed: usize = futures::future::join_all(claims).await.into_iter().sum();
-    Ok(claimed + blocked)
+    let leased: usize = futures::future::join_all(claims).await.into_iter().sum();
+    let count = leased + blocked;
+    Ok(Claimed {
+        count,
+        more: all == limit || count < all,
+    })
 }
 
 impl Engine {

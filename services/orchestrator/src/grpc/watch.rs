@@ -39,8 +39,18 @@ pub(super) async fn follow(
 ) {
     let mut caught_up = false;
     let mut failures = 0;
+    // Whether the newest event that was sent is an end.
+    let mut ends: Option<bool> = None;
     loop {
-        let events = match next(&engine, workflow_id, after, &watch).await {
+        // Whoever has caught up asks the log only when there is more than is at hand.
+        let all_sent = caught_up && watch.is_newest(after);
+        let next = async {
+            if all_sent {
+                return Ok(Vec::new());
+            }
+            next(&engine, workflow_id, after, &watch).await
+        };
+        let events = match next.await {
             Ok(events) => events,
             Err(error) if error.is_transient() && failures < PATIENCE => {
                 failures += 1;
@@ -56,9 +66,11 @@ pub(super) async fn follow(
         if events.is_empty() {
             if !caught_up {
                 caught_up = true;
-                if !send(&sender, Payload::CaughtUp(CaughtUp { sequence: after })).await
-                    || ended(&engine, workflow_id, after).await
-                {
+                if !send(&sender, Payload::CaughtUp(CaughtUp { sequence: after })).await {
+                    return;
+                }
+                // The log has no more, and its last word was not an end.
+                if ends != Some(false) && ended(&engine, workflow_id, after).await {
                     return;
                 }
             }
@@ -78,6 +90,7 @@ pub(super) async fn follow(
         for event in events {
             after = event.sequence;
             let last = matches!(event.payload, Some(workflow_event::Payload::Finished(_)));
+            ends = Some(last);
             if !send(&sender, Payload::Event((*event).clone())).await {
                 return;
             }
