@@ -13,6 +13,8 @@ use crate::store::{Store, StoreError};
 const QUEUE: usize = 1024;
 // Larger batches only make everybody wait for the slowest row.
 const BATCH: usize = 128;
+// A commit costs the database much the same for one as for many: while many come, each waits for others.
+const TOGETHER: Duration = Duration::from_millis(1);
 // How often a commit is tried when the database is away for a moment.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
@@ -74,6 +76,8 @@ impl Committer {
 
 async fn run(store: Store, mut asked: mpsc::Receiver<Asked>, shutdown: CancellationToken) {
     let mut batch = Vec::with_capacity(BATCH);
+    // As many as last time are expected; one alone never waits.
+    let mut expected = 1;
     loop {
         let count = tokio::select! {
             biased;
@@ -84,6 +88,8 @@ async fn run(store: Store, mut asked: mpsc::Receiver<Asked>, shutdown: Cancellat
         if count == 0 {
             return;
         }
+        gather(&mut asked, &mut batch, expected).await;
+        expected = batch.len();
         let (rare, common): (Vec<_>, Vec<_>) = batch
             .drain(..)
             .partition(|asked| asked.transition.is_rare());
@@ -98,6 +104,19 @@ async fn run(store: Store, mut asked: mpsc::Receiver<Asked>, shutdown: Cancellat
             let _ = asked.answer.send(committed);
         }
     }
+}
+
+async fn gather(asked: &mut mpsc::Receiver<Asked>, batch: &mut Vec<Asked>, expected: usize) {
+    let more = async {
+        while batch.len() < expected {
+            let room = BATCH - batch.len();
+            if asked.recv_many(batch, room).await == 0 {
+                return;
+            }
+        }
+    };
+    // Whoever did not come in time rides the next one.
+    let _ = tokio::time::timeout(TOGETHER, more).await;
 }
 
 async fn commit_common(store: &Store, mut asked: Vec<Asked>) {
