@@ -153,6 +153,12 @@ pub fn start(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, T
         .with(
             tracing_opentelemetry::layer()
                 .with_tracer(traces.tracer("agentic"))
+                // Nobody asks a span of the mesh for its line, its thread or its idle time, and each
+                // costs as much as the span itself.
+                .with_location(false)
+                .with_threads(false)
+                .with_tracked_inactivity(false)
+                .with_context_activation(false)
                 // The exporter's own calls must not make spans about themselves.
                 .with_filter(EnvFilter::new(
                     "info,h2=off,hyper=off,tonic=off,tower=off,opentelemetry=off",
