@@ -10,12 +10,20 @@ use testkit::scripted_agent::{ScriptedAgent, Session};
 
 use contracts::agent::AGENT_TYPES;
 use contracts::client::{self, ClientChannel};
+use service_runtime::embedded_postgres::EmbeddedPostgres;
+
+use crate::peer::Peer;
 
 /// Where everything is.
 #[derive(Debug)]
 pub struct Machine {
     /// Connection string of PostgreSQL.
     pub url: String,
+    /// Who else is measured.
+    pub peer: Option<Peer>,
+    postgres: u32,
+    /// Where PostgreSQL writes what it does.
+    pub postgres_log: PathBuf,
     folder: PathBuf,
 }
 
@@ -34,11 +42,25 @@ pub type Agents = Vec<(ScriptedAgent, Session)>;
 
 impl Machine {
     /// On a database server.
-    pub fn new(url: &str, folder: &Path) -> Self {
+    pub fn new(postgres: &EmbeddedPostgres, folder: &Path, peer: Option<Peer>) -> Self {
         Self {
-            url: url.to_owned(),
+            url: postgres.connection_string().to_owned(),
+            peer,
+            postgres: postgres.process_id(),
+            postgres_log: postgres.log_file(),
             folder: folder.to_owned(),
         }
+    }
+
+    /// Processor time that the database server's processes of now have used.
+    pub fn database_cpu(&self) -> Duration {
+        let processes = std::fs::read_dir("/proc").unwrap();
+        processes
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(Usage::of)
+            .filter(|usage| usage.parent == self.postgres)
+            .map(|usage| usage.cpu)
+            .sum()
     }
 
     /// Empties the database of workflows.
@@ -116,22 +138,15 @@ impl Orchestrator {
 
     /// Share of one core that it uses over a time, in percent.
     pub async fn cpu_percent(&self, time: Duration) -> f64 {
-        let before = self.cpu_seconds();
+        let before = self.cpu();
         let begin = Instant::now();
         tokio::time::sleep(time).await;
-        100.0 * (self.cpu_seconds() - before) / begin.elapsed().as_secs_f64()
+        100.0 * (self.cpu() - before).as_secs_f64() / begin.elapsed().as_secs_f64()
     }
 
-    fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat
-            .rsplit_once(')')
-            .unwrap()
-            .1
-            .split_whitespace()
-            .collect();
-        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        ticks / 100.0
+    /// Processor time that it has used.
+    pub fn cpu(&self) -> Duration {
+        Usage::of(self.child.id()).unwrap().cpu
     }
 
     /// Ends it as a power cut would.
@@ -147,6 +162,25 @@ impl Orchestrator {
             .status()
             .unwrap();
         self.child.wait().unwrap();
+    }
+}
+
+// What the kernel says of a process.
+struct Usage {
+    parent: u32,
+    cpu: Duration,
+}
+
+impl Usage {
+    // `None`: it is gone.
+    fn of(process: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
+        Some(Self {
+            parent: fields[1].parse().ok()?,
+            cpu: Duration::from_millis(10 * ticks),
+        })
     }
 }
 

@@ -14,6 +14,8 @@ mod floor;
 mod load;
 mod machine;
 mod measures;
+mod peer;
+mod plans;
 mod report;
 
 use std::time::Duration;
@@ -21,15 +23,17 @@ use std::time::Duration;
 use service_runtime::embedded_postgres::{EmbeddedPostgres, Options};
 
 use machine::Machine;
+use peer::Peer;
 use report::Report;
 
 fn main() {
     service_runtime::tls::install_crypto();
     // `cargo bench` adds a flag of its own.
-    let wanted: Vec<String> = std::env::args()
+    let (flags, wanted): (Vec<_>, Vec<_>) = std::env::args()
         .skip(1)
-        .filter(|name| name != "--bench")
-        .collect();
+        .filter(|argument| argument != "--bench")
+        .partition(|argument| argument == "--peers");
+    let peer = (!flags.is_empty()).then(Peer::installed);
     if let Some(unknown) = wanted
         .iter()
         .find(|name| !measures::NAMES.contains(&name.as_str()))
@@ -51,7 +55,7 @@ fn main() {
             ..Options::durable(folder.path().join("postgres"))
         });
         let postgres = EmbeddedPostgres::start(options).await.unwrap();
-        let machine = Machine::new(postgres.connection_string(), folder.path());
+        let machine = Machine::new(&postgres, folder.path(), peer);
         let mut report = Report::default();
         Box::pin(measures::run(&machine, &wanted, &mut report)).await;
         postgres.stop().await.unwrap();

@@ -11,6 +11,7 @@ pub struct Row {
     value: f64,
     unit: &'static str,
     floor: Option<f64>,
+    peer: Option<(&'static str, f64)>,
     target: &'static str,
     note: String,
 }
@@ -23,6 +24,7 @@ impl Row {
             value,
             unit,
             floor: None,
+            peer: None,
             target: "",
             note: String::new(),
         }
@@ -31,6 +33,12 @@ impl Row {
     /// The baseline of the same run.
     pub fn floor(mut self, floor: f64) -> Self {
         self.floor = Some(floor);
+        self
+    }
+
+    /// The same of another system, in the same run and on the same database server.
+    pub fn peer(mut self, peer: Option<(&'static str, f64)>) -> Self {
+        self.peer = peer;
         self
     }
 
@@ -68,19 +76,21 @@ impl Report {
 
     /// Prints the table.
     pub fn print(&self) {
-        println!("| measure | value | unit | floor | ratio | target | note |");
-        println!("|---|---:|---|---:|---:|---|---|");
+        println!("| measure | value | unit | floor | ratio | target | peer | note |");
+        println!("|---|---:|---|---:|---:|---|---|---|");
         for row in &self.rows {
             let number =
                 |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
             println!(
-                "| {} | {:.2} | {} | {} | {} | {} | {} |",
+                "| {} | {:.2} | {} | {} | {} | {} | {} | {} |",
                 row.measure,
                 row.value,
                 row.unit,
                 number(row.floor),
                 number(row.ratio()),
                 row.target,
+                row.peer
+                    .map_or(String::new(), |(name, value)| format!("{name}: {value:.2}")),
                 row.note,
             );
         }
@@ -98,8 +108,8 @@ impl Report {
                     "unit": row.unit,
                     "floor": row.floor,
                     "ratio": row.ratio(),
-                    "peer": Value::Null,
-                    "peer_value": Value::Null,
+                    "peer": row.peer.map(|(name, _)| name),
+                    "peer_value": row.peer.map(|(_, value)| value),
                 })
             })
             .collect();
