@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use contracts::client;
 use contracts::orchestrator::Hello;
-use service_runtime::config::{ConfigError, DataArgs, ListenArgs};
+use service_runtime::config::{ConfigError, DataArgs, ListenArgs, read_secret};
 use service_runtime::http_port;
 use service_runtime::server::{self, ServeError, Server};
 
@@ -39,6 +39,9 @@ pub struct AgentArgs {
     /// The orchestrator to register with, such as `http://127.0.0.1:50051`. Left out: the agent works alone.
     #[arg(long, env = "AGENTIC_ORCHESTRATOR_URL", value_name = "URL")]
     pub orchestrator_url: Option<String>,
+    /// File with the bearer token to show the orchestrator.
+    #[arg(long, env = "AGENTIC_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Where the orchestrator can call this agent. Left out: the address it listens on, or this host's name where it listens on all.
     #[arg(long, env = "AGENTIC_ADVERTISE", value_name = "URL")]
     pub advertise: Option<String>,
@@ -58,6 +61,8 @@ pub struct AgentConfig {
     pub advertise: Option<String>,
     /// The orchestrator.
     pub orchestrator_url: Option<String>,
+    /// Bearer token for the orchestrator.
+    pub token: Option<String>,
     /// Tasks at once.
     pub slot_count: usize,
     /// Folder of this agent.
@@ -82,7 +87,17 @@ impl AgentConfig {
                     .map_err(|error| ConfigError::invalid(setting, error.to_string()))?;
             }
         }
+        let token = match args.token_file {
+            None => None,
+            Some(file) => {
+                let token = read_secret("--token-file", &file)?;
+                client::bearer(&token)
+                    .map_err(|error| ConfigError::invalid("--token-file", error.to_string()))?;
+                Some(token)
+            }
+        };
         Ok(Self {
+            token,
             address: args.listen.address(default)?,
             http_address: args.listen.http_listen,
             advertise: args.advertise,
@@ -150,7 +165,7 @@ where
     let channel = config
         .orchestrator_url
         .as_deref()
-        .map(|url| client::channel(url, None))
+        .map(|url| client::channel(url, config.token.as_deref()))
         .transpose()?;
     let sink = match &channel {
         Some(channel) => ArtifactSink::Mesh {
@@ -287,7 +302,7 @@ fn serve_http(
     stop: CancellationToken,
 ) {
     let ready: http_port::Readiness = Arc::new(|| Box::pin(async { Ok(()) }));
-    let router = http_port::router(ready, registry);
+    let router = http_port::router(ready, registry, Vec::new());
     tracker.spawn(async move {
         if let Err(error) = http_port::serve(listener, router, stop).await {
             tracing::error!(%error, "the HTTP port broke");

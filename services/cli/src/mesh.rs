@@ -1,17 +1,20 @@
 //! Finds the mesh and calls it: the same RPCs that everybody else has.
 
 pub mod file;
+pub mod secret_file;
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use contracts::RESPONSE_BYTES;
 use contracts::client::{self, ClientChannel, Retry};
 use contracts::orchestrator::agent_registry_service_client::AgentRegistryServiceClient;
 use contracts::orchestrator::artifact_service_client::ArtifactServiceClient;
+use contracts::orchestrator::audit_service_client::AuditServiceClient;
 use contracts::orchestrator::clarification_service_client::ClarificationServiceClient;
 use contracts::orchestrator::decision_service_client::DecisionServiceClient;
 use contracts::orchestrator::pipeline_service_client::PipelineServiceClient;
+use contracts::orchestrator::token_service_client::TokenServiceClient;
 use contracts::orchestrator::workflow_service_client::WorkflowServiceClient;
 use tonic::{Request, Response, Status};
 
@@ -65,7 +68,10 @@ impl Mesh {
     /// Finds the mesh. Whether it answers is only seen at the first call.
     pub fn find(place: Place) -> Result<Self, Error> {
         let address = address(&place)?;
-        let token = place.token_file.as_deref().map(read_token).transpose()?;
+        let token = match &place.token_file {
+            Some(file) => Some(secret_file::read(file)?),
+            None => own_token(&place)?,
+        };
         let channel = client::channel(&address, token.as_deref()).map_err(|error| {
             Error::Configuration(format!("cannot use the mesh's address: {error}"))
         })?;
@@ -109,6 +115,14 @@ impl Mesh {
     service!(
         /// Agents.
         agents -> AgentRegistryServiceClient
+    );
+    service!(
+        /// The audit log.
+        audit -> AuditServiceClient
+    );
+    service!(
+        /// Tokens.
+        tokens -> TokenServiceClient
     );
 
     /// Calls until it is answered by anything but UNAVAILABLE, a few times at most.
@@ -159,6 +173,15 @@ fn address(place: &Place) -> Result<String, Error> {
     Ok(file.address)
 }
 
+// A mesh of our own leaves the token of its administrator beside its address.
+fn own_token(place: &Place) -> Result<Option<String>, Error> {
+    let file = secret_file::admin_token(&place.data);
+    if place.orchestrator.is_some() || !file.exists() {
+        return Ok(None);
+    }
+    secret_file::read(&file).map(Some)
+}
+
 fn advice(place: &Place) -> String {
     if place.orchestrator.is_some() {
         "Check --orchestrator (AGENTIC_ORCHESTRATOR_URL), or start a mesh here with `agentic up`."
@@ -168,25 +191,10 @@ fn advice(place: &Place) -> String {
     }
 }
 
-fn read_token(path: &Path) -> Result<String, Error> {
-    let token = std::fs::read_to_string(path).map_err(|source| {
-        Error::Configuration(format!(
-            "--token-file (AGENTIC_TOKEN_FILE): cannot read {}: {source}",
-            path.display()
-        ))
-    })?;
-    let token = token.trim();
-    if token.is_empty() {
-        return Err(Error::Configuration(format!(
-            "--token-file (AGENTIC_TOKEN_FILE): {} is empty",
-            path.display()
-        )));
-    }
-    Ok(token.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::exit::Exit;
 

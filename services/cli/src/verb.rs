@@ -3,6 +3,7 @@
 mod agents;
 mod answer;
 mod artifacts;
+mod audit;
 mod cancel;
 mod completions;
 mod decisions;
@@ -19,6 +20,7 @@ mod resume;
 mod retry;
 mod run;
 mod show;
+mod token;
 mod up;
 mod watch;
 
@@ -76,6 +78,10 @@ pub enum Verb {
     Artifacts(artifacts::ArtifactsArgs),
     /// List, show, create and delete pipelines.
     Pipelines(pipelines::PipelinesArgs),
+    /// See who did what, and check that nobody changed the record.
+    Audit(audit::AuditArgs),
+    /// Make, list and revoke the tokens of people and services.
+    Token(token::TokenArgs),
     /// Look at projects as the agents do.
     Project(project::ProjectArgs),
     /// Say what is missing on this machine, and how to get it.
@@ -108,6 +114,8 @@ impl Verb {
             Self::Agents(_) => "agents",
             Self::Artifacts(_) => "artifacts",
             Self::Pipelines(_) => "pipelines",
+            Self::Audit(_) => "audit",
+            Self::Token(_) => "token",
             Self::Project(_) => "project",
             Self::Doctor(_) => "doctor",
             Self::Completions(_) => "completions",
@@ -147,6 +155,8 @@ pub async fn run(
         Verb::Agents(args) => agents::run(args, surroundings).await,
         Verb::Artifacts(args) => artifacts::run(args, surroundings).await,
         Verb::Pipelines(args) => pipelines::run(args, surroundings).await,
+        Verb::Audit(args) => audit::run(args, surroundings).await,
+        Verb::Token(args) => token::run(args, surroundings).await,
         Verb::Project(args) => project::run(&args, surroundings),
         Verb::Doctor(args) => doctor::run(args, surroundings).await,
         Verb::Completions(args) => completions::run(&args, surroundings),

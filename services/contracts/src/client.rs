@@ -11,6 +11,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::error::Error;
+use crate::error_reason::ErrorReason;
 use crate::trace;
 
 /// A channel that adds trace context and credential to every call.
@@ -19,6 +21,8 @@ pub type ClientChannel = InterceptedService<Channel, Outbound>;
 /// Deadline of a unary call that names none.
 pub const UNARY_DEADLINE: Duration = Duration::from_secs(20);
 
+/// Longest wait for a budget of calls to fill again.
+const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 // Below the 60 s after which common load balancers drop idle connections.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -76,16 +80,16 @@ pub fn channel(address: &str, token: Option<&str>) -> Result<ClientChannel, Clie
 
 /// Wraps a channel made elsewhere, such as an in-memory one.
 pub fn with_outbound(channel: Channel, token: Option<&str>) -> Result<ClientChannel, ClientError> {
-    let authorization = match token {
-        None => None,
-        Some(token) => {
-            let mut value = MetadataValue::try_from(format!("Bearer {token}"))
-                .map_err(|_| ClientError::Token)?;
-            value.set_sensitive(true);
-            Some(value)
-        }
-    };
+    let authorization = token.map(bearer).transpose()?;
     Ok(InterceptedService::new(channel, Outbound { authorization }))
+}
+
+/// A bearer token as it is sent; it is kept out of logs.
+pub fn bearer(token: &str) -> Result<MetadataValue<Ascii>, ClientError> {
+    let mut value =
+        MetadataValue::try_from(format!("Bearer {token}")).map_err(|_| ClientError::Token)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// A unary request with its deadline, which the server is told.
@@ -131,7 +135,8 @@ impl Retry {
     }
 }
 
-/// Calls until it is answered by anything but UNAVAILABLE, or the tries run out.
+/// Calls until it is answered by anything but UNAVAILABLE, or the tries run out. Who calls too often
+/// waits for as long as the server says, unless that is too long.
 ///
 /// Only for calls that may be made twice: reads, and mutations with a `request_id`.
 pub async fn retry<T, F>(policy: Retry, mut call: impl FnMut() -> F) -> Result<T, Status>
@@ -145,9 +150,27 @@ where
                 tokio::time::sleep(policy.delay(attempt)).await;
                 attempt += 1;
             }
+            Err(status) if attempt < policy.attempts => match told_to_wait(&status) {
+                Some(delay) => {
+                    tokio::time::sleep(delay).await;
+                    attempt += 1;
+                }
+                None => return Err(status),
+            },
             answer => return answer,
         }
     }
+}
+
+// How long to wait before a call that was one too many is made again.
+fn told_to_wait(status: &Status) -> Option<Duration> {
+    if status.code() != Code::ResourceExhausted {
+        return None;
+    }
+    let error = Error::from_status(status)?;
+    error
+        .retry_after
+        .filter(|delay| error.reason == ErrorReason::RateLimited && *delay <= PATIENCE)
 }
 
 #[cfg(test)]
@@ -175,6 +198,28 @@ mod tests {
             .await;
             assert_eq!(answer.unwrap_err().code(), code);
             assert_eq!(calls.get(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_calls_too_often_waits_as_long_as_the_server_says() {
+        for (delay, expected_calls) in [(Duration::from_millis(70), 2), (PATIENCE * 2, 1)] {
+            let calls = Cell::new(0);
+            let begun = tokio::time::Instant::now();
+            let answer = retry(Retry::default(), || {
+                calls.set(calls.get() + 1);
+                let first = calls.get() == 1;
+                async move {
+                    let limited = Error::new(ErrorReason::RateLimited, "x").retry_after(delay);
+                    if first { Err(limited.into()) } else { Ok(()) }
+                }
+            })
+            .await;
+            assert_eq!(calls.get(), expected_calls);
+            assert_eq!(answer.is_ok(), expected_calls == 2);
+            if answer.is_ok() {
+                assert!(begun.elapsed() >= delay);
+            }
         }
     }
 

@@ -177,7 +177,8 @@ pub fn code_of(reason: ErrorReason) -> Code {
         | ErrorReason::ArtifactNotFound
         | ErrorReason::AgentNotFound
         | ErrorReason::StageNotFound
-        | ErrorReason::TaskNotFound => Code::NotFound,
+        | ErrorReason::TaskNotFound
+        | ErrorReason::TokenNotFound => Code::NotFound,
         ErrorReason::RequestIdReused | ErrorReason::PipelineExists => Code::AlreadyExists,
         ErrorReason::WorkflowState
         | ErrorReason::StaleLease
@@ -196,7 +197,8 @@ pub fn code_of(reason: ErrorReason) -> Code {
         ErrorReason::Draining
         | ErrorReason::DatabaseUnavailable
         | ErrorReason::ArtifactStoreUnavailable
-        | ErrorReason::RepositoryUnreachable => Code::Unavailable,
+        | ErrorReason::RepositoryUnreachable
+        | ErrorReason::IdentityProviderUnavailable => Code::Unavailable,
         ErrorReason::Infrastructure | ErrorReason::Internal => Code::Internal,
         ErrorReason::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorReason::Cancelled => Code::Cancelled,

@@ -65,3 +65,7 @@ id!(
     /// A pipeline that somebody stored.
     PipelineId
 );
+id!(
+    /// A bearer token.
+    TokenId
+);

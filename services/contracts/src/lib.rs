@@ -20,6 +20,7 @@ pub use generated::agentic::{
 
 pub mod agent;
 pub mod attributes;
+pub mod audit;
 pub mod client;
 pub mod error;
 pub mod id;

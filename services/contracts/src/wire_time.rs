@@ -27,6 +27,14 @@ pub fn unix_millis(time: SystemTime) -> i64 {
     })
 }
 
+/// Microseconds since 1970; what is finer is left out.
+pub fn micros(timestamp: &prost_types::Timestamp) -> i64 {
+    timestamp
+        .seconds
+        .saturating_mul(1_000_000)
+        .saturating_add(i64::from(timestamp.nanos / 1000))
+}
+
 /// A time from milliseconds since 1970; negative ones are 1970.
 pub fn from_unix_millis(millis: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))

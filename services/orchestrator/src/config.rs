@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser};
 
-use service_runtime::config::{ConfigError, DataArgs, ListenArgs};
+use service_runtime::config::{ConfigError, DataArgs, ListenArgs, read_secret};
 use service_runtime::health_check::Verb;
 use service_runtime::telemetry::TelemetryArgs;
 
+use crate::access::config::{AccessArgs, AccessConfig};
 use crate::artifacts::Location;
 
 /// Where gRPC is served when nothing is said.
@@ -59,6 +60,15 @@ pub struct OrchestratorArgs {
     /// Where artifacts are kept: `file:<folder>` or `s3://<bucket>/<prefix>`. Left out: a folder below --data.
     #[arg(long, env = "AGENTIC_ARTIFACTS", value_name = "URL")]
     pub artifacts: Option<String>,
+    /// Who may call.
+    #[command(flatten)]
+    pub access: AccessArgs,
+    /// File with the first token of an administrator: `agentic_` and the base64url of 32 random bytes.
+    #[arg(long, env = "AGENTIC_BOOTSTRAP_TOKEN_FILE", value_name = "FILE")]
+    pub bootstrap_token_file: Option<PathBuf>,
+    /// File with the token that agents show, of the same form.
+    #[arg(long, env = "AGENTIC_BOOTSTRAP_AGENT_TOKEN_FILE", value_name = "FILE")]
+    pub bootstrap_agent_token_file: Option<PathBuf>,
 }
 
 /// Checked settings.
@@ -76,6 +86,8 @@ pub struct Config {
     pub artifacts: Location,
     /// How long calls in flight may go on after a stop was asked for.
     pub shutdown_grace: Duration,
+    /// Who may call.
+    pub access: AccessConfig,
     /// Serve reflection.
     pub reflection: bool,
     /// All agents are parts of this process: when it starts, those of its earlier life are dead.
@@ -104,8 +116,15 @@ impl Config {
                 .map_err(|error| ConfigError::invalid("--artifacts", format!("{error}")))?,
             None => Location::Folder(data.join("artifacts")),
         };
+        let address = args.listen.address(DEFAULT_LISTEN)?;
+        let access = AccessConfig::new(
+            &args.access,
+            [args.bootstrap_token_file, args.bootstrap_agent_token_file],
+            address,
+        )?;
         Ok(Self {
-            address: args.listen.address(DEFAULT_LISTEN)?,
+            address,
+            access,
             http_address: Some(args.listen.http_listen.unwrap_or(DEFAULT_HTTP)),
             database_url,
             connections: usize::from(args.database_connections),
@@ -119,17 +138,7 @@ impl Config {
 }
 
 fn read_password(file: &Path) -> Result<String, ConfigError> {
-    let wrong = |problem: &str| {
-        let problem = format!("{}: {problem}", file.display());
-        ConfigError::invalid("--database-password-file", problem)
-    };
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error.to_string()))?;
-    // Editors and `echo` end a file with a line break.
-    let password = text.trim_end_matches(['\r', '\n']);
-    if password.is_empty() {
-        return Err(wrong("it is empty"));
-    }
-    Ok(password.to_owned())
+    read_secret("--database-password-file", file)
 }
 
 // Both forms of libpq's connection strings, URL and key/value, may name the password last.

@@ -1,5 +1,6 @@
 //! The services of `agentic.orchestrator.v1`, one module each: parse, call, map.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use base64::Engine as _;
@@ -10,27 +11,37 @@ use tracing::Span;
 use contracts::error::Error;
 use contracts::trace;
 
+use crate::access::identity::Identity;
 use crate::engine::EngineError;
 use crate::store::StoreError;
 use crate::store::requests::RequestRow;
 
 pub mod agent_registry_service;
 pub mod artifact_service;
+pub mod audit_service;
 pub mod clarification_service;
 pub mod decision_service;
 pub mod pipeline_service;
+pub mod token_service;
 mod watch;
 pub mod workflow_service;
 
 /// Until tokens name one, everything is in this namespace.
 pub const NAMESPACE: &str = "default";
 
-/// Who calls, as far as the call says. People name themselves until tokens do.
+/// Who calls, where nobody needs a credential: people name themselves.
 const ACTOR_HEADER: &str = "agentic-actor";
 const ACTOR_CHARACTERS: usize = 100;
 
-/// Who calls.
-pub(crate) fn actor<T>(request: &Request<T>) -> String {
+/// Who calls: whoever the credential says, and without one whoever the call says, in the request or in
+/// its metadata.
+pub(crate) fn actor<T>(request: &Request<T>, claimed: &str) -> String {
+    if let Some(identity) = request.extensions().get::<Arc<Identity>>() {
+        return identity.name.clone();
+    }
+    if !claimed.is_empty() {
+        return claimed.to_owned();
+    }
     request
         .metadata()
         .get(ACTOR_HEADER)

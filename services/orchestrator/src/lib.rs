@@ -1,5 +1,6 @@
 //! The orchestrator: takes in workflows, carries them through the agents, remembers everything.
 
+pub mod access;
 pub mod agents;
 pub mod artifacts;
 pub mod clock;

@@ -12,13 +12,20 @@ use uuid::Uuid;
 use contracts::MESSAGE_BYTES;
 use contracts::orchestrator::agent_registry_service_server::AgentRegistryServiceServer;
 use contracts::orchestrator::artifact_service_server::ArtifactServiceServer;
+use contracts::orchestrator::audit_service_server::AuditServiceServer;
 use contracts::orchestrator::clarification_service_server::ClarificationServiceServer;
 use contracts::orchestrator::decision_service_server::DecisionServiceServer;
 use contracts::orchestrator::pipeline_service_server::PipelineServiceServer;
+use contracts::orchestrator::token_service_server::TokenServiceServer;
 use contracts::orchestrator::workflow_service_server::WorkflowServiceServer;
 use service_runtime::http_port;
 use service_runtime::server::{self, ServeError, Server};
 
+use crate::access::audit::Audit;
+use crate::access::config::BootstrapToken;
+use crate::access::limit::{LocalLimiter, Underway};
+use crate::access::oidc::Oidc;
+use crate::access::{Access, AccessLayer, Tokens};
 use crate::agents::Agents;
 use crate::agents::session::Sessions;
 use crate::artifacts::{ArtifactError, ArtifactStore};
@@ -28,9 +35,11 @@ use crate::engine::{Engine, EngineError, Parts};
 use crate::events::Events;
 use crate::grpc::agent_registry_service::AgentRegistryService;
 use crate::grpc::artifact_service::ArtifactService;
+use crate::grpc::audit_service::AuditService;
 use crate::grpc::clarification_service::ClarificationService;
 use crate::grpc::decision_service::DecisionService;
 use crate::grpc::pipeline_service::PipelineService;
+use crate::grpc::token_service::TokenService;
 use crate::grpc::workflow_service::WorkflowService;
 use crate::logs::Logs;
 use crate::metrics;
@@ -54,6 +63,9 @@ pub enum OrchestratorError {
     /// The database.
     #[error("database")]
     Store(#[from] StoreError),
+    /// The OpenID provider cannot be asked.
+    #[error("client for the OpenID provider")]
+    Oidc(#[from] reqwest::Error),
     /// The artifact store.
     #[error("artifact store")]
     Artifacts(#[from] ArtifactError),
@@ -109,8 +121,27 @@ pub async fn serve(
         shutdown: shutdown.clone(),
     };
 
+    let tokens = Tokens::new(store.clone());
+    keep_tokens(&tokens, &config.access.bootstrap).await?;
     let mut services = Server::new(config.reflection);
-    add_services(&mut services, &engine, artifacts, sessions, &tracker).await;
+    services.guard(AccessLayer::new(Access {
+        mode: config.access.mode,
+        tokens: tokens.clone(),
+        oidc: config.access.oidc.clone().map(Oidc::new).transpose()?,
+        limiter: Arc::new(LocalLimiter::new(config.access.rates)),
+        underway: Underway::new(config.access.bounds),
+        audit: Audit::start(store.clone(), &tracker),
+        tracker: tracker.clone(),
+    }));
+    add_services(
+        &mut services,
+        &engine,
+        artifacts,
+        sessions,
+        tokens,
+        &tracker,
+    )
+    .await;
     let stop_http = CancellationToken::new();
     let http = serve_http(&config, &engine, &tracker, &stop_http).await?;
     // Nobody waits for the addresses any more: serve all the same.
@@ -142,19 +173,33 @@ async fn leave(store: &Store, replica_id: &str) -> Result<(), StoreError> {
     replicas::remove(&client, replica_id).await
 }
 
+// Those that the process was started with.
+async fn keep_tokens(tokens: &Tokens, bootstrap: &[BootstrapToken]) -> Result<(), StoreError> {
+    for token in bootstrap {
+        let row = token.row();
+        if tokens.keep(&token.secret, row).await? {
+            tracing::warn!(
+                name = token.name,
+                "the token of the settings was ended by an administrator, and stays so"
+            );
+        }
+    }
+    Ok(())
+}
+
 async fn add_services(
     services: &mut Server,
     engine: &Engine,
     artifacts: ArtifactStore,
     sessions: Sessions<Engine>,
+    tokens: Tokens,
     tracker: &TaskTracker,
 ) {
-    let health = services.health();
     macro_rules! add {
         ($server:ident, $service:expr) => {{
             type Served<T> = $server<T>;
             let service = Served::new($service).max_decoding_message_size(MESSAGE_BYTES);
-            services.add(service).await;
+            services.add_serving(service).await;
         }};
     }
     add!(
@@ -172,27 +217,17 @@ async fn add_services(
         ArtifactService::new(artifacts, engine.store().clone())
     );
     add!(
+        AuditServiceServer,
+        AuditService::new(engine.store().clone())
+    );
+    add!(
+        TokenServiceServer,
+        TokenService::new(engine.clone(), tokens)
+    );
+    add!(
         AgentRegistryServiceServer,
         AgentRegistryService::new(sessions)
     );
-    health
-        .set_serving::<WorkflowServiceServer<WorkflowService>>()
-        .await;
-    health
-        .set_serving::<PipelineServiceServer<PipelineService>>()
-        .await;
-    health
-        .set_serving::<DecisionServiceServer<DecisionService>>()
-        .await;
-    health
-        .set_serving::<ClarificationServiceServer<ClarificationService>>()
-        .await;
-    health
-        .set_serving::<ArtifactServiceServer<ArtifactService>>()
-        .await;
-    health
-        .set_serving::<AgentRegistryServiceServer<AgentRegistryService>>()
-        .await;
 }
 
 async fn serve_http(
@@ -218,7 +253,11 @@ async fn serve_http(
                 .map_err(|error| format!("the database does not answer: {error}"))
         })
     });
-    let router = http_port::router(ready, config.registry.clone());
+    let router = http_port::router(
+        ready,
+        config.registry.clone(),
+        config.access.origins.clone(),
+    );
     let stop = stop.clone();
     tracker.spawn(async move {
         if let Err(error) = http_port::serve(listener, router, stop).await {

@@ -12,6 +12,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 
 pub mod agents;
 pub mod artifacts;
+pub mod audit;
 pub mod clarifications;
 mod columns;
 pub mod commit;
@@ -23,6 +24,7 @@ pub mod pipelines;
 pub mod replicas;
 pub mod requests;
 pub mod tasks;
+pub mod tokens;
 mod transport;
 pub mod workflows;
 

@@ -2,7 +2,7 @@
 //! before any socket. A wrong one ends the process with code 64 and one sentence.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser};
@@ -64,6 +64,18 @@ pub fn default_data() -> PathBuf {
         .or_else(home)
         .unwrap_or_else(std::env::temp_dir)
         .join("agentic")
+}
+
+/// A secret from its file, without the line break that editors and `echo` put behind it.
+pub fn read_secret(setting: &str, file: &Path) -> Result<String, ConfigError> {
+    let wrong =
+        |problem: &str| ConfigError::invalid(setting, format!("{}: {problem}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error.to_string()))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(wrong("it is empty"));
+    }
+    Ok(secret.to_owned())
 }
 
 /// Why a configuration is refused. One sentence each.

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::routing::Route;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -11,6 +12,7 @@ use tonic::server::NamedService;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
+use tower::Layer;
 
 use crate::spans::SpanLayer;
 
@@ -48,9 +50,12 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
         .map_err(|source| ServeError::Bind { address, source })
 }
 
+type Guard = Box<dyn FnOnce(axum::Router) -> axum::Router + Send>;
+
 /// A server that is being put together.
 pub struct Server {
     routes: RoutesBuilder,
+    guard: Option<Guard>,
     health: HealthReporter,
     reflection: bool,
     // The contract has more services than any one process serves.
@@ -65,6 +70,7 @@ impl Server {
         routes.add_service(service);
         Self {
             routes,
+            guard: None,
             health,
             reflection,
             served: vec![HEALTH],
@@ -86,6 +92,39 @@ impl Server {
         self.health.set_not_serving::<S>().await;
         self.routes.add_service(service);
         self.served.push(S::NAME);
+    }
+
+    /// Adds a service that serves from the start.
+    pub async fn add_serving<S>(&mut self, service: S)
+    where
+        S: tower::Service<http::Request<Body>, Error = std::convert::Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Response: axum::response::IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.add(service).await;
+        self.health.set_serving::<S>().await;
+    }
+
+    /// Puts a layer in front of all services, those that every process has and unknown ones too.
+    pub fn guard<L>(&mut self, layer: L)
+    where
+        L: Layer<Route> + Clone + Send + Sync + 'static,
+        L::Service: tower::Service<
+                axum::extract::Request,
+                Response = axum::response::Response,
+                Error = std::convert::Infallible,
+            > + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as tower::Service<axum::extract::Request>>::Future: Send + 'static,
+    {
+        self.guard = Some(Box::new(move |router| router.layer(layer)));
     }
 
     /// Says per service whether it serves.
@@ -118,12 +157,16 @@ impl Server {
             self.routes.add_service(v1);
             self.routes.add_service(v1alpha);
         }
+        let mut routes = self.routes.routes();
+        if let Some(guard) = self.guard {
+            routes = guard(routes.into_axum_router()).into();
+        }
         let serving = tonic::transport::Server::builder()
             .layer(SpanLayer)
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
-            .add_routes(self.routes.routes())
+            .add_routes(routes)
             .serve_with_incoming_shutdown(
                 // Small messages must not wait for the other side's delayed acknowledgement (40 ms).
                 TcpIncoming::from(listener).with_nodelay(Some(true)),

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ::orchestrator::access::config::AccessArgs;
 use clap::Args;
 use service_runtime::config::ListenArgs;
 use service_runtime::shutdown;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::mesh::file::{Lock, MeshFile};
+use crate::mesh::secret_file;
 use crate::output::Output;
 use crate::surroundings::Surroundings;
 pub use database::DatabaseArgs;
@@ -69,6 +71,8 @@ pub struct UpArgs {
     #[command(flatten)]
     listen: ListenArgs,
     #[command(flatten)]
+    access: AccessArgs,
+    #[command(flatten)]
     agents: agents::AgentsArgs,
 }
 
@@ -88,6 +92,8 @@ pub async fn run(
     let begun = Instant::now();
     Lock::take(&data)?.keep();
     MeshFile::remove(&data);
+    secret_file::keep(&secret_file::admin_token(&data))?;
+    secret_file::keep(&secret_file::agent_token(&data))?;
     let stop = shutdown::on_signal(&TaskTracker::new()).map_err(|source| Error::System {
         doing: "cannot watch for signals",
         source,
@@ -165,6 +171,7 @@ impl Up<'_> {
             address,
             http: bound.http.map(|http| format!("http://{http}")),
             agents,
+            token_file: secret_file::admin_token(self.data),
         };
         tokio::select! {
             biased;

@@ -1,5 +1,6 @@
 //! The real mesh in a process of its own, driven by the command alone.
 
+mod access;
 mod outcomes;
 mod process;
 mod recovery;

@@ -79,6 +79,7 @@ impl ServedAgent {
                 http_address: None,
                 advertise: None,
                 orchestrator_url: None,
+                token: None,
                 slot_count: 4,
                 data: data.path().join("e2e"),
                 shutdown_grace: Duration::from_secs(5),

@@ -98,7 +98,7 @@ impl ClarificationService {
     async fn answer(
         &self,
         request: AnswerClarificationRequest,
-        caller: String,
+        by: String,
     ) -> Result<Clarification, Error> {
         let content = digest(&request);
         let mut fields = Fields::new();
@@ -117,11 +117,6 @@ impl ClarificationService {
         }
         let stored = self.stored(id).await?;
         check(&stored, &request.answer)?;
-        let by = if request.actor.is_empty() {
-            caller
-        } else {
-            request.actor.clone()
-        };
         let now = self.engine.clock().now();
         let told = self
             .engine
@@ -214,8 +209,8 @@ impl Service for ClarificationService {
         &self,
         request: Request<AnswerClarificationRequest>,
     ) -> Result<Response<AnswerClarificationResponse>, Status> {
-        let caller = actor(&request);
-        let clarification = Some(self.answer(request.into_inner(), caller).await?);
+        let by = actor(&request, &request.get_ref().actor);
+        let clarification = Some(self.answer(request.into_inner(), by).await?);
         Ok(Response::new(AnswerClarificationResponse { clarification }))
     }
 }

@@ -96,7 +96,7 @@ impl DecisionService {
     async fn resolve(
         &self,
         request: ResolveDecisionRequest,
-        caller: String,
+        by: String,
     ) -> Result<Decision, Error> {
         let content = digest(&request);
         let mut fields = Fields::new();
@@ -125,11 +125,6 @@ impl DecisionService {
         let stored = self.stored(id).await?;
         let asked = read(&stored).map_err(store_error)?;
         check(&stored, &asked, &request, resolution)?;
-        let by = if request.actor.is_empty() {
-            caller
-        } else {
-            request.actor.clone()
-        };
         let now = self.engine.clock().now();
         let told = self
             .engine
@@ -265,8 +260,8 @@ impl Service for DecisionService {
         &self,
         request: Request<ResolveDecisionRequest>,
     ) -> Result<Response<ResolveDecisionResponse>, Status> {
-        let caller = actor(&request);
-        let decision = Some(self.resolve(request.into_inner(), caller).await?);
+        let by = actor(&request, &request.get_ref().actor);
+        let decision = Some(self.resolve(request.into_inner(), by).await?);
         Ok(Response::new(ResolveDecisionResponse { decision }))
     }
 }

@@ -16,6 +16,7 @@ use contracts::parse::{Fields, nearest};
 use contracts::wire_time;
 
 use super::{NAMESPACE, page_token, read_page_token, request_row, store_error};
+use crate::access::audit::Subject;
 use crate::engine::Engine;
 use crate::engine::submit::digest;
 use crate::plan::built_in::built_in;
@@ -284,8 +285,13 @@ impl Service for PipelineService {
         &self,
         request: Request<CreatePipelineRequest>,
     ) -> Result<Response<CreatePipelineResponse>, Status> {
-        let pipeline = Some(self.create(request.into_inner()).await?);
-        Ok(Response::new(CreatePipelineResponse { pipeline }))
+        let pipeline = self.create(request.into_inner()).await?;
+        let subject = format!("pipeline/{}", pipeline.name);
+        let mut response = Response::new(CreatePipelineResponse {
+            pipeline: Some(pipeline),
+        });
+        response.extensions_mut().insert(Subject(subject));
+        Ok(response)
     }
 
     async fn get_pipeline(

@@ -23,6 +23,7 @@ use contracts::parse::Fields;
 use contracts::wire_time;
 
 use super::{NAMESPACE, actor, page_token, pipeline_service, read_page, store_error};
+use crate::access::audit::Subject;
 use crate::artifacts::ArtifactStore;
 use crate::engine::submit;
 use crate::engine::workflow::Workflow;
@@ -237,7 +238,7 @@ impl Service for WorkflowService {
         &self,
         request: Request<CreateWorkflowRequest>,
     ) -> Result<Response<CreateWorkflowResponse>, Status> {
-        let actor = actor(&request);
+        let actor = actor(&request, "");
         let request = request.into_inner();
         let validate_only = request.validate_only;
         let checked = self.checked(request).await?;
@@ -250,9 +251,12 @@ impl Service for WorkflowService {
                 .await?
                 .to_wire(true)
         };
-        Ok(Response::new(CreateWorkflowResponse {
+        let subject = format!("workflow/{}", workflow.workflow_id);
+        let mut response = Response::new(CreateWorkflowResponse {
             workflow: Some(workflow),
-        }))
+        });
+        response.extensions_mut().insert(Subject(subject));
+        Ok(response)
     }
 
     async fn get_workflow(

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use orchestrator::access::Mode;
+use orchestrator::access::config::AccessConfig;
 use orchestrator::artifacts::Location;
 use orchestrator::{Bound, Config};
 use testkit::database::Database;
@@ -56,17 +58,33 @@ impl Replica {
 
     /// One that reaches its database in its own way.
     pub async fn start_on(database_url: &str, artifacts: &Path, agents_are_ours: bool) -> Self {
-        let config = Config {
+        Self::start_as(Config {
+            agents_are_ours,
+            ..Self::config(database_url, artifacts)
+        })
+        .await
+    }
+
+    /// Settings of a replica that anybody may call.
+    pub fn config(database_url: &str, artifacts: &Path) -> Config {
+        Config {
             address: "127.0.0.1:0".parse().unwrap(),
             http_address: Some("127.0.0.1:0".parse().unwrap()),
             database_url: database_url.to_owned(),
             connections: 8,
             artifacts: Location::Folder(artifacts.to_owned()),
             shutdown_grace: Duration::from_secs(5),
+            access: AccessConfig {
+                mode: Mode::Open,
+                ..AccessConfig::default()
+            },
             reflection: true,
-            agents_are_ours,
+            agents_are_ours: false,
             registry: None,
-        };
+        }
+    }
+
+    pub async fn start_as(config: Config) -> Self {
         let shutdown = CancellationToken::new();
         let (sender, bound) = oneshot::channel();
         let runtime = Builder::new_multi_thread()

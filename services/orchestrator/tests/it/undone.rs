@@ -96,7 +96,9 @@ async fn what_was_taken_back_is_not_told_as_merged_and_the_result_of_the_stage_s
     let id = replica.create(change()).await.workflow_id;
     let events = replica.watch(&id, 0).await;
     assert!(
-        kinds(&events).iter().any(|kind| kind.ends_with("compensated")),
+        kinds(&events)
+            .iter()
+            .any(|kind| kind.ends_with("compensated")),
         "{:?}",
         kinds(&events)
     );
@@ -141,7 +143,9 @@ async fn the_undo_of_a_workflow_whose_time_is_over_has_time_of_its_own() {
     gate.reached(1).await;
     let events = replica.watch(&id, 0).await;
     assert!(
-        kinds(&events).iter().any(|kind| kind.ends_with("compensated")),
+        kinds(&events)
+            .iter()
+            .any(|kind| kind.ends_with("compensated")),
         "{:?}",
         kinds(&events)
     );

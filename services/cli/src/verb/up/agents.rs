@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::Up;
 use super::services::Services;
 use crate::error::Error;
+use crate::mesh::secret_file;
 
 /// Settings of single agents.
 #[derive(Debug, Clone, Args)]
@@ -102,6 +103,7 @@ fn common(up: &Up<'_>, url: &str, port: u16) -> AgentArgs {
             data: up.data.to_owned(),
         },
         orchestrator_url: Some(url.to_owned()),
+        token_file: Some(secret_file::agent_token(up.data)),
         advertise: None,
         slots: up.args.slots,
     }

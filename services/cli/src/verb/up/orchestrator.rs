@@ -1,5 +1,6 @@
 //! Starts the orchestrator as a part of this process.
 
+use orchestrator::access::Mode;
 use orchestrator::config::{Config, OrchestratorArgs};
 use orchestrator::serve::Bound;
 use service_runtime::config::DataArgs;
@@ -8,6 +9,7 @@ use tokio::sync::oneshot;
 use super::Up;
 use super::services::Services;
 use crate::error::Error;
+use crate::mesh::secret_file;
 
 // The documented ports (operations.md).
 const PORT: u16 = 50051;
@@ -23,6 +25,12 @@ pub async fn start(
     let mut listen = up.listen(PORT);
     listen.listen = Some(given.listen.unwrap_or_else(|| up.address(PORT)));
     listen.http_listen = Some(given.http_listen.unwrap_or_else(|| up.address(HTTP_PORT)));
+    let mut access = up.args.access.clone();
+    // Other programs of this machine may call as they are; who reaches it from elsewhere may not.
+    let is_loopback = listen
+        .listen
+        .is_some_and(|address| address.ip().is_loopback());
+    access.access = access.access.or(is_loopback.then_some(Mode::Open));
     let mut config = Config::new(OrchestratorArgs {
         listen,
         data: DataArgs {
@@ -32,6 +40,9 @@ pub async fn start(
         database_password_file: None,
         database_connections: up.args.database_connections,
         artifacts: up.args.artifacts.clone(),
+        access,
+        bootstrap_token_file: Some(secret_file::admin_token(up.data)),
+        bootstrap_agent_token_file: Some(secret_file::agent_token(up.data)),
     })
     .map_err(|error| Error::Configuration(error.to_string()))?;
     config.agents_are_ours = true;

@@ -1,6 +1,6 @@
 //! When a mesh is ready: every agent that was started is connected and was called back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use contracts::agent::type_name;
@@ -26,6 +26,8 @@ pub struct Ready {
     pub http: Option<String>,
     /// Its agents.
     pub agents: Vec<Listening>,
+    /// File with a token that may ask for them.
+    pub token_file: PathBuf,
 }
 
 impl Ready {
@@ -33,8 +35,8 @@ impl Ready {
     pub async fn wait(self) -> Result<Self, Error> {
         let mesh = Mesh::find(Place {
             orchestrator: Some(self.address.clone()),
-            data: std::path::PathBuf::new(),
-            token_file: None,
+            data: PathBuf::new(),
+            token_file: Some(self.token_file.clone()),
         })?;
         loop {
             let request = ListAgentsRequest {

@@ -134,6 +134,8 @@ impl Drive {
             | ErrorReason::AgentNotFound
             | ErrorReason::StageNotFound
             | ErrorReason::TaskNotFound
+            | ErrorReason::TokenNotFound
+            | ErrorReason::IdentityProviderUnavailable
             | ErrorReason::RequestIdReused
             | ErrorReason::PipelineExists
             | ErrorReason::WorkflowState

@@ -103,7 +103,7 @@ impl WorkflowService {
         &self,
         request: Request<R>,
     ) -> Result<Option<wire::Workflow>, Error> {
-        let actor = actor(&request);
+        let actor = actor(&request, "");
         let request = request.into_inner();
         let (workflow_id, request_id, reason) = request.head();
         let mut fields = Fields::new();

@@ -83,7 +83,6 @@ impl Replica {
         &self.url
     }
 
-
     /// `kill -9`.
     pub async fn kill(mut self) {
         self.signal(Signal::SIGKILL);

@@ -97,6 +97,7 @@ async fn serve_one(
         http_address: None,
         advertise: orders.advertise.clone(),
         orchestrator_url: Some(orders.orchestrator.clone()),
+        token: None,
         slot_count: orders.slots,
         data: orders.data.join(contracts::agent::type_name(agent_type)),
         shutdown_grace: orders.grace,

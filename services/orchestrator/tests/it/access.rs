@@ -1,0 +1,9 @@
+//! Who may call what: every method with every role and without any credential, tokens from their
+//! making to their end, and whose name is on record.
+
+mod audit;
+mod bed;
+mod limits;
+mod matrix;
+mod oidc;
+mod tokens;
