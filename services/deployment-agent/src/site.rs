@@ -28,7 +28,7 @@ pub use self::{
     health::HealthAccount,
     recover::take_marks,
     releases::{CHECKOUT_FOLDER, Source},
-    rollback::RollbackOrder,
+    rollback::{RollbackOrder, RollbackSubject},
 };
 use crate::{
     fleet::Fleet,

@@ -26,7 +26,7 @@ use crate::{
     image::{ImageSource, Origin},
     journal::{Journal, NOTE_QUEUE, Note},
     planning::{Plan, Unplannable, plan},
-    site::{Order, RollbackOrder, Source},
+    site::{Order, RollbackOrder, RollbackSubject, Source},
     spec::TargetKind,
     task::{Deploy, Task, Wanted},
     verdict::Verdict,
@@ -131,6 +131,7 @@ impl DeploymentAgent {
             task_key: format!("{}:rollback", assignment.task_id()),
             attempt: u32::try_from(context.attempt).unwrap_or_default(),
             reason: reason.to_owned(),
+            subject: subject_of(context),
         };
         let (journal, notes) = watched();
         let bounds = bounds(assignment);
@@ -298,6 +299,22 @@ impl DeploymentAgent {
         }
         if let Some(outcome) = &mut result.outcome {
             outcome.artifacts = artifacts;
+        }
+    }
+}
+
+/// What the stage that is undone had deployed; a rollback of its own takes back what is live.
+fn subject_of(context: &TaskContext) -> RollbackSubject {
+    let own = context
+        .inputs
+        .iter()
+        .filter(|input| input.stage == context.stage)
+        .find_map(|input| input.deployment()?.deployment);
+    match own {
+        None => RollbackSubject::Live,
+        Some(done) if done.already_live => RollbackSubject::Nothing,
+        Some(done) => {
+            u64::try_from(done.revision).map_or(RollbackSubject::Live, RollbackSubject::Revision)
         }
     }
 }

@@ -266,7 +266,8 @@ impl Site {
         let mut account = self.account(state, order, deployment_id, Journal::new(None));
         account.deployment_id.clone_from(&live.deployment_id);
         account.revision = Some(live.number);
-        account.already_live = true;
+        // An attempt of this very task that died after it was done did it.
+        account.already_live = live.task_key != order.task_key;
         account.verdict = Verdict::Passed;
         account.summary = format!(
             "revision {} of {} in {} is live already; nothing was done",

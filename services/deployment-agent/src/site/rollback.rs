@@ -23,6 +23,32 @@ pub struct RollbackOrder {
     pub attempt: u32,
     /// Why.
     pub reason: String,
+    /// What is taken back.
+    pub subject: RollbackSubject,
+}
+
+/// What a rollback takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollbackSubject {
+    /// Whatever is live.
+    Live,
+    /// This revision, and none that others put in its place.
+    Revision(u64),
+    /// Nothing: the deployment that is undone had changed nothing.
+    Nothing,
+}
+
+impl RollbackSubject {
+    /// Why there is nothing to take back from what is live; none: there is.
+    fn is_gone(self, live: Option<u64>) -> Option<String> {
+        match self {
+            Self::Revision(number) if live != Some(number) => {
+                Some(format!("revision {number} is not live"))
+            }
+            Self::Nothing => Some("the deployment had changed nothing".to_owned()),
+            Self::Live | Self::Revision(_) => None,
+        }
+    }
 }
 
 /// A rollback that did not come about, and what is left to go on with.
@@ -60,6 +86,12 @@ impl Site {
             duration: std::time::Duration::ZERO,
             reason: order.reason.clone(),
         });
+        if let Some(why) = order.subject.is_gone(from) {
+            account.verdict = Verdict::Passed;
+            account.summary = format!("{why}: nothing was taken back");
+            self.tell_live(&state, &mut account);
+            return Ok(account);
+        }
         let Some(target) = target else {
             account.summary = match from {
                 Some(from) => format!(
@@ -118,12 +150,7 @@ impl Site {
         let (steps, events) = journal.into_parts();
         account.steps = steps;
         account.events = events;
-        let live = state.live.as_ref();
-        account.revision = live.map(Fleet::revision);
-        account.running_count = live.map_or(0, Fleet::ready_count);
-        account.endpoint = live
-            .and(state.address)
-            .map(|address| self.endpoint(address.port()));
+        self.tell_live(&state, &mut account);
         if let Some(rollback) = &mut account.rollback {
             rollback.to = account.revision;
             rollback.duration = started.elapsed();
@@ -133,6 +160,15 @@ impl Site {
             .record_task(&order.task_key, order.attempt, account.clone());
         state.ledger.save().await?;
         Ok(account)
+    }
+
+    fn tell_live(&self, state: &State, account: &mut Account) {
+        let live = state.live.as_ref();
+        account.revision = live.map(Fleet::revision);
+        account.running_count = live.map_or(0, Fleet::ready_count);
+        account.endpoint = live
+            .and(state.address)
+            .map(|address| self.endpoint(address.port()));
     }
 
     /// Brings the target into the traffic in place of what is live, and into the books.

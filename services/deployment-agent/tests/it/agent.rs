@@ -2,14 +2,15 @@
 
 use contracts::{
     deployment::{
-        CheckHealth, Deploy, Diff, Rollback, Status as AskStatus, Strategy, TargetKind, Verify,
-        deployment_task::Action,
+        CheckHealth, Deploy, DeploymentResult, Diff, Rollback, Status as AskStatus, Strategy,
+        TargetKind, Verify, deployment_task::Action,
     },
     error::Error,
     error_reason::ErrorReason,
+    orchestrator::{StageResult, stage_result},
     task::{
-        DecisionCategory, Repository as WireRepository, Resolution, ResolvedDecision, TaskContext,
-        Verdict, task_event,
+        AgentType, DecisionCategory, Repository as WireRepository, Resolution, ResolvedDecision,
+        StageInput, TaskContext, Verdict, task_event,
     },
 };
 use testkit::{
@@ -175,6 +176,69 @@ async fn what_is_live_is_told_compared_probed_and_taken_back() {
         get(loopback(port_of(&endpoint)), "/").await,
         (200, "1".to_owned())
     );
+    agent.stop().await;
+}
+
+/// What a workflow says when the stage that gave `deployed` is undone.
+fn undo_of(deployed: &DeploymentResult, context: TaskContext) -> TaskContext {
+    let result = StageResult {
+        result: Some(stage_result::Result::Deployment(deployed.clone())),
+    };
+    TaskContext {
+        stage: "deployment".to_owned(),
+        inputs: vec![StageInput {
+            stage: "deployment".to_owned(),
+            agent_type: AgentType::Deployment.into(),
+            outcome: result.outcome().cloned(),
+            result: result.to_any(),
+        }],
+        ..context
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_takes_back_what_its_stage_deployed_and_nothing_else() {
+    if !is_met(Thing::Python) {
+        return;
+    }
+    let data = tempfile::tempdir().unwrap();
+    let agent = Serving::start(data.path()).await;
+    let mut repository = repository("1", "");
+    let first = repository.head("main").unwrap().unwrap();
+    let second = commit(&mut repository, "2", "");
+    let third = commit(&mut repository, "3", "");
+    let asked = |task: &str, head: &str| context(task, &repository, head);
+    let ask = |context, action| execute(agent.address, context, action);
+    let undo = || {
+        Action::Rollback(Rollback {
+            reason: "it did not succeed".into(),
+        })
+    };
+    ask(asked("d1", &first), deploy()).await.unwrap();
+    let (_, two) = ask(asked("d2", &second), deploy()).await.unwrap();
+    let endpoint = two.outcome.as_ref().unwrap().endpoint.clone();
+    // Somebody else's workflow finds it live.
+    let (_, same) = ask(asked("d3", &second), deploy()).await.unwrap();
+    assert!(same.deployment.as_ref().unwrap().already_live);
+    let context = undo_of(&same, asked("u3", &second));
+    let (_, kept) = ask(context, undo()).await.unwrap();
+    let kept = kept.outcome.unwrap();
+    assert_eq!(kept.verdict(), Verdict::Passed, "{}", kept.summary);
+    assert_eq!((&*kept.revision, &kept.endpoint), ("2", &endpoint));
+    // And a third one follows, which the undo of the second leaves alone.
+    ask(asked("d4", &third), deploy()).await.unwrap();
+    let (_, kept) = ask(undo_of(&two, asked("u2", &second)), undo())
+        .await
+        .unwrap();
+    let kept = kept.outcome.unwrap();
+    assert_eq!(kept.verdict(), Verdict::Passed, "{}", kept.summary);
+    assert!(
+        kept.summary.contains("revision 2 is not live"),
+        "{}",
+        kept.summary
+    );
+    let live = get(loopback(port_of(&endpoint)), "/").await;
+    assert_eq!(live, (200, "3".to_owned()));
     agent.stop().await;
 }
 

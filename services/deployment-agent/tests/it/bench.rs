@@ -17,7 +17,7 @@ use deployment_agent::{
     name::Name,
     ports::InstancePorts,
     router::Limits,
-    site::{Bounds, Error, Order, RollbackOrder, Site, Source},
+    site::{Bounds, Error, Order, RollbackOrder, RollbackSubject, Site, Source},
     sites::{Claim, Settings, Sites},
     spec::Spec,
     strategy::Strategy,
@@ -131,6 +131,7 @@ impl Bench {
             task_key: task_key.to_owned(),
             attempt: 1,
             reason: "customers complain".to_owned(),
+            subject: RollbackSubject::Live,
         };
         self.sites
             .rollback(&environment(), &app(), order, Journal::new(None), &bounds())
