@@ -107,13 +107,22 @@ impl Machine {
         orchestrator
     }
 
-    /// Connects an agent of each type with so many slots.
+    /// Connects an agent of each type with so many slots, all at once, and waits until all get work.
     pub async fn agents(&self, orchestrator: &Orchestrator, slots: i32) -> Agents {
+        let agents = self.connect(orchestrator, slots).await;
+        for (_, session) in &agents {
+            // Told with a beat: long after the first work may have come.
+            session.reachable().await.unwrap();
+        }
+        agents
+    }
+
+    /// The same, without waiting.
+    pub async fn connect(&self, orchestrator: &Orchestrator, slots: i32) -> Agents {
         let mut agents = Vec::new();
         for agent_type in AGENT_TYPES {
             let agent = ScriptedAgent::passing(agent_type).await.unwrap();
             let session = agent.connect(&orchestrator.url, slots).await.unwrap();
-            session.reachable().await.unwrap();
             agents.push((agent, session));
         }
         agents

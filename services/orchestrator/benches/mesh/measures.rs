@@ -158,14 +158,15 @@ fn peer(machine: &Machine, concurrency: usize) -> Option<Measured> {
 
 // Many workflows wait before the first agent comes.
 async fn drain(machine: &Machine, report: &mut Report) {
-    const WORKFLOWS: usize = 1000;
+    const WORKFLOWS: usize = 1024;
     machine.clear().await;
     let floor = floor::measure(&machine.url, 64, FLOOR_TIME).await;
     let orchestrator = machine.orchestrator().await;
     create_many(&orchestrator, WORKFLOWS).await;
-    let begin = Instant::now();
-    let _agents = machine.agents(&orchestrator, SLOTS).await;
     let connection = Connection::open(&machine.url).await.unwrap();
+    let begin = Instant::now();
+    // Not until they know that they are reachable: that takes a beat, and they have work before.
+    let _agents = machine.connect(&orchestrator, SLOTS).await;
     loop {
         let row = connection
             .query_one("SELECT count(*) FROM workflows WHERE end_time IS NULL", &[])
@@ -188,7 +189,7 @@ async fn create_many(orchestrator: &Orchestrator, count: usize) {
     let mut workers = JoinSet::new();
     for _ in 0..32 {
         let mut client = WorkflowServiceClient::new(orchestrator.channel.clone());
-        let share = count / 32 + 1;
+        let share = count.div_ceil(32);
         workers.spawn(async move {
             for _ in 0..share {
                 load::create(&mut client).await;
