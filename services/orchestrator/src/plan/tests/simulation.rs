@@ -1,9 +1,10 @@
-//! Thousands of workflows in a small world of servers, agents, people and a bad network, each grown
+//! Thousands of workflows in a small world of replicas, agents, people and a bad network, each grown
 //! from one seed: crashes, frozen agents, lost, doubled and late messages, take-overs. A failing seed
 //! is printed; `PLAN_SEED=<seed>` runs that one alone and tells every event.
 
 mod agents;
 mod moves;
+mod replicas;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::agents::{Agent, Message};
+use self::replicas::{Guards, Replica};
 use super::random::{Choose, pipeline};
 use super::resolved;
 use super::world::World;
@@ -33,11 +35,24 @@ struct Simulation {
     world: World,
     agents: Vec<Agent>,
     network: Vec<Message>,
-    /// Who has the lease of a stage: agent, and which of its lives.
-    leases: BTreeMap<String, (usize, u32)>,
+    replicas: Vec<Replica>,
+    guards: Guards,
+    /// Of the workflow's row.
+    version: u64,
+    leases: BTreeMap<String, Lease>,
     calm: bool,
     aloud: bool,
     counts: Counts,
+}
+
+/// Who has the lease of a stage.
+#[derive(Debug, Clone, Copy)]
+struct Lease {
+    agent: usize,
+    /// Which of the agent's lives it was given to.
+    life: u32,
+    /// The replica that renews it.
+    owner: usize,
 }
 
 /// Names the seed when its simulation fails.
@@ -52,7 +67,7 @@ impl Drop for Named {
 }
 
 impl Simulation {
-    fn new(seed: u64, aloud: bool) -> Self {
+    fn new(seed: u64, guards: Guards, aloud: bool) -> Self {
         let mut choose = StdRng::seed_from_u64(seed);
         let (pipeline, protected) = pipeline(&mut choose);
         let agents = (0..=choose.below(3)).map(|_| Agent::default()).collect();
@@ -62,6 +77,9 @@ impl Simulation {
             world: World::new(pipeline, &protected),
             agents,
             network: Vec::new(),
+            replicas: (0..3).map(|_| Replica::default()).collect(),
+            guards,
+            version: 1,
             leases: BTreeMap::new(),
             calm: false,
             aloud,
@@ -78,6 +96,9 @@ impl Simulation {
         self.calm = true;
         for agent in &mut self.agents {
             agent.frozen = false;
+        }
+        for replica in &mut self.replicas {
+            replica.cut = false;
         }
         let mut left = CALM;
         while !self.world.state.is_terminal() {
@@ -103,8 +124,8 @@ impl Simulation {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// One transaction of a server, and what follows from its commit.
-    fn commit(&mut self, event: &Event) -> Result<(), Rejected> {
+    /// One transaction, and what follows from its commit.
+    fn write(&mut self, event: &Event) -> Result<(), Rejected> {
         let result = self.world.tell(event);
         if self.aloud {
             eprintln!("{event:?}\n  {result:?} {:?}", self.world.state.workflow);
@@ -113,7 +134,7 @@ impl Simulation {
         for command in self.world.commands.clone() {
             match command {
                 Command::StopTask { stage, epoch } => {
-                    if let Some(&(agent, _)) = self.leases.get(&stage) {
+                    if let Some(&Lease { agent, .. }) = self.leases.get(&stage) {
                         self.network.push(Message::Stop {
                             agent,
                             stage,
@@ -158,10 +179,10 @@ impl Simulation {
                 stage: stage.clone(),
                 decision_id,
             };
-            self.commit(&opened).unwrap();
+            self.write(&opened).unwrap();
             if automatic {
                 let approved = resolved(&stage, decision_id, Resolution::Approve);
-                self.commit(&approved).unwrap();
+                self.write(&approved).unwrap();
             }
         }
     }
@@ -173,9 +194,11 @@ impl Simulation {
             30..=43 => self.work(),
             44 if self.choose.once_in(3) => self.crash_an_agent(),
             44..=46 => self.freeze_or_thaw(),
-            47 | 48 => self.crash_the_server(),
+            47 => self.crash_the_servers(),
+            48 => self.cut_or_heal(),
             49..=51 => self.resend(),
-            52..=55 => self.expire_leases(),
+            52..=54 => self.expire_leases(),
+            55 => self.take_over(),
             56 if self.choose.once_in(3) => self.suspect_the_living(),
             _ => self.people(),
         }
@@ -202,13 +225,13 @@ fn every_seed_ends_and_keeps_the_rules() {
     let alone = std::env::var("PLAN_SEED").ok();
     if let Some(seed) = alone {
         let seed = seed.parse().expect("PLAN_SEED is a number");
-        let counts = Simulation::new(seed, true).run();
+        let counts = Simulation::new(seed, Guards::All, true).run();
         eprintln!("{counts:#?}");
         return;
     }
     let mut total = Counts::new();
     for seed in 0..SEEDS {
-        for (what, count) in Simulation::new(seed, false).run() {
+        for (what, count) in Simulation::new(seed, Guards::All, false).run() {
             *total.entry(what).or_default() += count;
         }
     }
@@ -231,6 +254,9 @@ fn every_seed_ends_and_keeps_the_rules() {
         "resumed",
         "not taken",
         "agent crashed",
+        "behind",
+        "answer lost",
+        "cut or healed",
     ] {
         let count = total.get(what).copied().unwrap_or_default();
         assert!(
@@ -243,8 +269,33 @@ fn every_seed_ends_and_keeps_the_rules() {
 #[test]
 fn a_seed_grows_into_the_same_world_every_time() {
     for seed in 0..20 {
-        let once = Simulation::new(seed, false).run();
-        assert_eq!(once, Simulation::new(seed, false).run(), "{seed}");
+        let once = Simulation::new(seed, Guards::All, false).run();
+        assert_eq!(
+            once,
+            Simulation::new(seed, Guards::All, false).run(),
+            "{seed}"
+        );
+    }
+}
+
+/// What a seed says when its simulation fails.
+fn failure(seed: u64, guards: Guards) -> Option<String> {
+    let run = std::panic::catch_unwind(|| Simulation::new(seed, guards, false).run());
+    run.err().map(|said| {
+        let text = said.downcast_ref::<String>().cloned();
+        text.or_else(|| said.downcast_ref::<&str>().map(|&text| text.to_owned()))
+            .unwrap()
+    })
+}
+
+#[test]
+fn without_any_one_guard_a_seed_fails_and_fails_the_same_way_again() {
+    for guards in [Guards::NoEpoch, Guards::NoVersion] {
+        let found = (0..SEEDS).find_map(|seed| Some((seed, failure(seed, guards)?)));
+        let (seed, said) = found.unwrap_or_else(|| panic!("{guards:?} was not found"));
+        eprintln!("{guards:?}: PLAN_SEED={seed} says {said}");
+        assert_eq!(failure(seed, guards), Some(said), "{guards:?} {seed}");
+        assert_eq!(failure(seed, Guards::All), None, "{seed}");
     }
 }
 
@@ -252,7 +303,7 @@ fn a_seed_grows_into_the_same_world_every_time() {
 fn stages_of_every_state_are_met_on_the_way() {
     let mut met = std::collections::BTreeSet::new();
     for seed in 0..100 {
-        let mut simulation = Simulation::new(seed, false);
+        let mut simulation = Simulation::new(seed, Guards::All, false);
         simulation.open_decisions();
         for _ in 0..STORM {
             simulation.storm();

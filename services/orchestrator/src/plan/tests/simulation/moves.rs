@@ -2,50 +2,63 @@
 
 use contracts::id::{DecisionId, InstanceId};
 
-use super::Simulation;
 use super::agents::{End, Held, Message};
+use super::{Lease, Simulation};
 use crate::plan::event::{Event, Rejected, Resolution};
 use crate::plan::state::{TaskState, WorkflowState};
 use crate::plan::tests::random::Choose;
 use crate::plan::tests::resolved;
 
 impl Simulation {
-    /// A server leases a waiting task to an agent.
+    /// A replica leases a waiting task to an agent.
     pub(super) fn claim(&mut self) {
-        let waiting: Vec<_> = self
-            .world
-            .state
-            .stages
-            .iter()
-            .filter(|stage| stage.task == TaskState::Waiting)
-            .map(|stage| (stage.name.clone(), stage.lease_epoch + 1))
-            .collect();
-        if waiting.is_empty() {
-            return;
-        }
-        let (stage, epoch) = self.choose.one_of(&waiting);
-        if !self.calm && self.choose.once_in(40) {
-            let late = Event::ScheduleTimedOut { stage };
-            self.commit(&late).unwrap();
-            self.count("not taken");
-            return;
-        }
-        let agent = self.choose.below(self.agents.len());
-        self.leases
-            .insert(stage.clone(), (agent, self.agents[agent].life));
-        let granted = Event::LeaseGranted {
-            stage: stage.clone(),
-            epoch,
-            instance: InstanceId::new(),
-        };
-        self.commit(&granted).unwrap();
-        let generation = self.world.tasks[&stage].generation;
-        self.network.push(Message::Execute {
-            agent,
-            stage,
-            epoch,
-            generation,
+        let replica = self.some_replica();
+        let (turn, late) = (
+            self.choose.below(1000),
+            !self.calm && self.choose.once_in(40),
+        );
+        let claimed = self.commit(replica, |view| {
+            let mut waiting: Vec<_> = view
+                .stages
+                .iter()
+                .filter(|stage| stage.task == TaskState::Waiting)
+                .collect();
+            if waiting.is_empty() {
+                return None;
+            }
+            let stage = waiting.swap_remove(turn % waiting.len());
+            Some(if late {
+                Event::ScheduleTimedOut {
+                    stage: stage.name.clone(),
+                }
+            } else {
+                Event::LeaseGranted {
+                    stage: stage.name.clone(),
+                    epoch: stage.lease_epoch + 1,
+                    instance: InstanceId::new(),
+                }
+            })
         });
+        match claimed.map(Result::unwrap) {
+            Some(Event::LeaseGranted { stage, epoch, .. }) => {
+                let agent = self.choose.below(self.agents.len());
+                let lease = Lease {
+                    agent,
+                    life: self.agents[agent].life,
+                    owner: replica,
+                };
+                self.leases.insert(stage.clone(), lease);
+                let generation = self.world.tasks[&stage].generation;
+                self.network.push(Message::Execute {
+                    agent,
+                    stage,
+                    epoch,
+                    generation,
+                });
+            }
+            Some(_) => self.count("not taken"),
+            None => {}
+        }
     }
 
     /// Some message arrives: in whatever order, and in a storm perhaps twice or never.
@@ -85,11 +98,12 @@ impl Simulation {
         }
     }
 
-    /// A server takes in how an attempt ended; a stale one is told to stop.
+    /// Some replica takes in how an attempt ended; a stale one is told to stop.
     fn report(&mut self, agent: usize, stage: String, epoch: i64, end: End) {
-        match self.commit(&end.event(&stage, epoch)) {
+        match self.tell(&end.event(&stage, epoch)) {
             Ok(()) => {
-                self.leases.remove(&stage);
+                let lease = self.leases.remove(&stage).expect("a lease");
+                assert_eq!(agent, lease.agent, "{stage} {epoch} is another agent's");
                 self.agents[agent].release(&stage, epoch);
                 self.count("reported");
             }
@@ -161,34 +175,24 @@ impl Simulation {
         self.agents[agent].frozen = !self.agents[agent].frozen;
     }
 
-    /// A server dies with everything it had in hand; another one adopts what runs.
-    pub(super) fn crash_the_server(&mut self) {
+    /// All replicas die with everything they had in hand; others adopt what runs.
+    pub(super) fn crash_the_servers(&mut self) {
         let choose = &mut self.choose;
         self.network.retain(|_| !choose.once_in(2));
-        for (stage, (agent, life)) in self.leases.clone() {
-            let alive =
-                self.agents[agent].life == life && self.agents[agent].held.contains_key(&stage);
-            if !alive || self.agents[agent].frozen {
-                continue;
+        for replica in &mut self.replicas {
+            replica.view = None;
+        }
+        for (stage, Lease { agent, life, .. }) in self.leases.clone() {
+            let state = &self.agents[agent];
+            if state.life == life && state.held.contains_key(&stage) && !state.frozen {
+                self.adopt(&stage);
             }
-            let epoch = self.world.state.next_epoch(&stage).unwrap();
-            let adopted = Event::LeaseAdopted {
-                stage: stage.clone(),
-                epoch,
-            };
-            self.commit(&adopted).unwrap();
-            self.network.push(Message::Attach {
-                agent,
-                stage,
-                epoch,
-            });
-            self.count("adopted");
         }
     }
 
     /// Leases that nobody works for any more are taken away.
     pub(super) fn expire_leases(&mut self) {
-        for (stage, (agent, life)) in self.leases.clone() {
+        for (stage, Lease { agent, life, .. }) in self.leases.clone() {
             let state = &self.agents[agent];
             let works = state.life == life && !state.frozen && state.held.contains_key(&stage);
             let under_way = self.network.iter().any(|message| message.is_about(&stage));
@@ -209,12 +213,15 @@ impl Simulation {
 
     fn lose(&mut self, stage: &str) {
         self.leases.remove(stage);
-        let lost = Event::AttemptLost {
-            stage: stage.to_owned(),
-            epoch: self.world.state.stage(stage).unwrap().lease_epoch,
-            reason: "no beat".into(),
-        };
-        self.commit(&lost).unwrap();
+        let replica = self.some_replica();
+        let lost = self.commit(replica, |view| {
+            Some(Event::AttemptLost {
+                stage: stage.to_owned(),
+                epoch: view.stage(stage).unwrap().lease_epoch,
+                reason: "no beat".into(),
+            })
+        });
+        lost.unwrap().unwrap();
         self.count("lost");
     }
 
@@ -226,14 +233,14 @@ impl Simulation {
                 let stages: Vec<_> = state.stages.iter().map(|stage| &stage.name).collect();
                 let from_stage = self.choose.one_of(&[true, false]);
                 let from_stage = from_stage.then(|| self.choose.one_of(&stages).clone());
-                self.commit(&Event::RetryRequested { from_stage }).unwrap();
+                self.tell(&Event::RetryRequested { from_stage }).unwrap();
                 self.count("retried");
             }
             return;
         }
         if state.paused || state.awaiting_budget {
             self.count("resumed");
-            self.commit(&Event::Resumed { reason }).unwrap();
+            self.tell(&Event::Resumed { reason }).unwrap();
         } else if let Some((stage, Some(decision_id))) = self.decision() {
             self.decide(&stage, decision_id);
         } else if let Some(&clarification_id) = self.world.clarifications.first() {
@@ -242,7 +249,7 @@ impl Simulation {
                 0 => Event::ClarificationExpired { clarification_id },
                 _ => Event::ClarificationAnswered { clarification_id },
             };
-            self.commit(&event).unwrap();
+            self.tell(&event).unwrap();
         } else if !self.calm {
             let event = match self.choose.below(60) {
                 0 => Event::CancelRequested { reason },
@@ -251,7 +258,7 @@ impl Simulation {
                 _ => return,
             };
             // An undo cannot be cancelled or paused.
-            let _ = self.commit(&event);
+            let _ = self.tell(&event);
         }
     }
 
@@ -276,7 +283,7 @@ impl Simulation {
             _ if self.calm && self.choose.once_in(3) => Resolution::Reject,
             _ => Resolution::Approve,
         };
-        self.commit(&resolved(stage, decision_id, resolution))
+        self.tell(&resolved(stage, decision_id, resolution))
             .unwrap();
     }
 }
