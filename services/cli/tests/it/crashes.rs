@@ -1,5 +1,6 @@
 //! `kill -9` of the whole mesh in the middle of each stage, at a moment that the project itself
-//! marks: started again, the work is finished as if nothing had been, and nothing was done twice.
+//! marks: started again, the work is finished as if nothing had been, nothing was done twice, and who
+//! watched missed nothing.
 
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testkit::repository::{Commit, Repository};
 
+use crate::command::Running;
 use crate::gate::Gate;
 use crate::mesh::{Mesh, Place, finished, get, git, is_equipped, sequences};
 use crate::processes::{self, Process};
@@ -88,15 +90,24 @@ impl Scene {
         let Self { place, gate } = self;
         let kept = gate.keep(is_wanted).await?;
         let before = place.run(&["events", name, "--json"]).await?.json()?;
+        // It is of before the kill, and goes on over it.
+        let data = place.data();
+        let data = data.to_str().context("path")?;
+        let mut watch = Running::start(&["--data", data, "watch", name, "--json"])?;
+        let mut events: Vec<Value> = Vec::new();
+        while sequences(&events).len() < before.len() {
+            events.push(serde_json::from_str(&watch.line().await?)?);
+        }
         let life = processes::below(mesh.pid()?.as_raw());
         assert!(!life.is_empty(), "nothing ran");
         mesh.kill().await?;
         let mesh = place.start().await?;
         kept.died().await?;
         drop(gate);
-        let ended = place.run(&["watch", name, "--json"]).await?;
+        let ended = watch.end().await?;
         assert_eq!(ended.code, 0, "{ended:?}");
         let workflow = finished(&ended)?;
+        events.extend(ended.json()?);
         let left: Vec<_> = life.into_iter().filter(Process::is_alive).collect();
         assert_eq!(left, [], "of the killed life");
         Ok(After {
@@ -104,7 +115,7 @@ impl Scene {
             mesh,
             workflow,
             before,
-            events: ended.json()?,
+            events,
         })
     }
 }
@@ -128,7 +139,7 @@ impl After {
         assert_eq!(
             sequences(&self.events),
             (1..=last).collect::<Vec<_>>(),
-            "gaps in the log"
+            "gaps or repeats in the watch"
         );
         assert_eq!(self.before, self.events[..self.before.len()], "rewritten");
         for found in self.workflow["stages"].as_array().context("no stages")? {

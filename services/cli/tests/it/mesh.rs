@@ -3,7 +3,6 @@
 mod access;
 mod outcomes;
 mod process;
-mod recovery;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
