@@ -24,6 +24,8 @@ const HISTORY: &[&str] = &[
 ];
 // A list counts what matches up to 10 000, however that is reached.
 const COUNTED: f64 = 10_000.0;
+// What runs for every workflow, or every second. What was asked once depends on which rows it met.
+const HOT: u64 = 5;
 // Statements of a few pages differ by one or two from run to run.
 const SOME_PAGES: f64 = 8.0;
 
@@ -109,6 +111,7 @@ impl Plans {
                 grown.push(format!("{table} is read as a whole by: {text}"));
             }
             if let Some(earlier) = before.statements.get(text)
+                && statement.executions.min(earlier.executions) >= HOT
                 && statement.each() > 1.5 * earlier.each() + SOME_PAGES
             {
                 grown.push(format!(
