@@ -11,9 +11,11 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Takes a reading of the database's clock.
-    pub fn set(&self, database: SystemTime) {
+    /// Takes a reading of the database's clock, which took so long to come: it was read somewhere
+    /// on the way, and is off by half of that at most.
+    pub fn set(&self, database: SystemTime, took: Duration) {
         let ours = SystemTime::now();
+        let database = database + took / 2;
         let ahead = match database.duration_since(ours) {
             Ok(ahead) => micros(ahead),
             Err(behind) => -micros(behind.duration()),
@@ -43,7 +45,7 @@ mod tests {
         let hour = Duration::from_hours(1);
         for database in [SystemTime::now() + hour, SystemTime::now() - hour] {
             let clock = Clock::default();
-            clock.set(database);
+            clock.set(database, Duration::ZERO);
             let off = clock
                 .now()
                 .duration_since(database)

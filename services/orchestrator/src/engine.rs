@@ -34,11 +34,13 @@ mod record;
 pub mod step;
 pub mod submit;
 pub mod sweep;
+mod touch;
 pub mod workflow;
 
 use committer::{Committed, Committer};
 pub use error::{EngineError, store};
 use step::{Effect, Input, Setting, Stepped};
+use touch::Touch;
 use workflow::Workflow;
 
 // A workflow changes hands seldom; losing this often in a row means something is wrong.
@@ -70,6 +72,7 @@ struct Shared {
     hints: Hints,
     logs: Logs,
     clock: Arc<Clock>,
+    touch: Touch,
     replica_id: String,
     tracker: TaskTracker,
     shutdown: CancellationToken,
@@ -118,6 +121,7 @@ impl Engine {
                 hints: Hints::default(),
                 logs: parts.logs,
                 clock: parts.clock,
+                touch: Touch::default(),
                 replica_id: parts.replica_id,
                 tracker: parts.tracker,
                 shutdown: parts.shutdown,
@@ -167,6 +171,12 @@ impl Engine {
     /// Cancelled when the process stops.
     pub fn stopping(&self) -> CancellationToken {
         self.shared.shutdown.clone()
+    }
+
+    /// Resolves when the database has been away for so long that others do the work, if anybody
+    /// does: who watches should watch there.
+    pub async fn out_of_touch(&self) {
+        self.shared.touch.lost().await;
     }
 
     /// Live logs.
@@ -233,8 +243,17 @@ impl Engine {
         let mut held = cell.lock().await;
         let mut keyed_at_once = true;
         for _ in 0..RACES {
+            let at_hand = held.is_some();
             let workflow = self.load(namespace, id, &mut held).await?;
-            let stepped = make(self, workflow, keyed_at_once)?;
+            let stepped = match make(self, workflow, keyed_at_once) {
+                Ok(stepped) => stepped,
+                // What is at hand may be older than what others wrote: nothing is refused by it.
+                Err(_) if at_hand => {
+                    *held = None;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let requested = stepped.transition.request.is_some();
             match self
                 .commit(stepped, &mut held)

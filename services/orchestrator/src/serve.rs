@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -93,8 +93,9 @@ pub async fn serve(
     let clock = Arc::new(Clock::default());
     {
         let client = store.client().await?;
+        let asked = Instant::now();
         let (now, _) = replicas::renew(&client, &replica_id, Duration::ZERO).await?;
-        clock.set(now);
+        clock.set(now, asked.elapsed());
     }
     let agents = Agents::default();
     // Loops end with the first token; sessions and calls go on until they have drained.
@@ -160,8 +161,9 @@ pub async fn serve(
     {
         tracing::warn!("some tasks did not end within the grace");
     }
-    if let Err(error) = leave(&store, &replica_id).await {
-        tracing::warn!(error = ?error, "leases were not given back; they run out by themselves");
+    let left = tokio::time::timeout(config.shutdown_grace, leave(&store, &replica_id)).await;
+    if !matches!(left, Ok(Ok(()))) {
+        tracing::warn!(error = ?left, "leases were not given back; they run out by themselves");
     }
     Ok(served?)
 }

@@ -3,12 +3,14 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
+};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
+use tokio_postgres::{AsyncMessage, Config, Connection, NoTls};
 
 pub mod agents;
 pub mod artifacts;
@@ -16,6 +18,7 @@ pub mod audit;
 pub mod clarifications;
 mod columns;
 pub mod commit;
+pub mod connection;
 pub mod decisions;
 pub mod events;
 pub mod hints;
@@ -28,12 +31,22 @@ pub mod tokens;
 mod transport;
 pub mod workflows;
 
+use connection::{Client, GenericClient, Silence};
+
 /// Longest wait for a connection of the pool.
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(3);
 /// Longest time for a new connection.
-const CREATE: Duration = Duration::from_secs(5);
-/// Longest statement; migrations and retention set their own.
-const STATEMENT: Duration = Duration::from_secs(15);
+const CREATE: Duration = Duration::from_secs(3);
+/// Longest statement; the server ends it.
+const STATEMENT: Duration = Duration::from_secs(8);
+/// Longest group commit: many wait for it, and whoever adopts a workflow of ours waits for its rows.
+const COMMIT: Duration = Duration::from_secs(4);
+/// Longest answer to whether it answers.
+const PING: Duration = Duration::from_secs(2);
+/// When the server has not ended a statement by so much later, it is out of reach.
+const MERCY: Duration = Duration::from_secs(1);
+/// Longest pause within a transaction: a process that stands still must not keep its rows locked.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(3);
 
 /// Why the database did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +56,7 @@ pub enum StoreError {
     Url(String),
     /// No connection.
     #[error("no connection to the database")]
-    Pool(#[from] deadpool_postgres::PoolError),
+    Pool(#[from] PoolError),
     /// The pool could not be built.
     #[error("database pool")]
     Build(#[from] deadpool_postgres::BuildError),
@@ -62,6 +75,9 @@ pub enum StoreError {
     /// The server ended a connection.
     #[error("the database closed the connection")]
     Closed,
+    /// A statement was not answered, and may have been done all the same.
+    #[error("the database was silent for {} s", .0.as_secs_f64())]
+    Silent(Duration),
     /// A row cannot be read: it was written by another version, or by hand.
     #[error("row of {table}: {problem}")]
     Row {
@@ -83,11 +99,16 @@ impl StoreError {
             .is_some_and(|error| error.constraint() == Some("tasks_by_held_key"))
     }
 
+    /// Whether there was no connection to ask on, though there are some.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Self::Pool(PoolError::Timeout(TimeoutType::Wait)))
+    }
+
     /// Whether the same statement may succeed later: the database is away, overloaded, or chose us
     /// as a deadlock's victim.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Pool(_) | Self::Commit(_) | Self::Closed => true,
+            Self::Pool(_) | Self::Commit(_) | Self::Closed | Self::Silent(_) => true,
             Self::Statement(error) => {
                 error.is_closed()
                     || error.code().is_none_or(|code| {
@@ -118,6 +139,9 @@ impl StoreError {
 /// empty must not read them whole when they are not.
 const PLANNED_ONCE: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
                             -c enable_mergejoin=off";
+/// The server notices within a minute that a client is gone without a word, and ends its session.
+const KEEP_ALIVE: &str = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 \
+                          -c tcp_keepalives_count=3";
 /// Connections for group commits: one at work, one for a member that goes alone.
 const COMMITTERS: usize = 2;
 
@@ -127,6 +151,7 @@ pub struct Store {
     pool: Pool,
     config: Config,
     commits: Pool,
+    silence: Silence,
 }
 
 /// What a server says unasked on a connection, and what keeps that connection going.
@@ -138,21 +163,26 @@ impl Store {
         let config = config(url)?;
         let mut planned_once = config.clone();
         let options = config.get_options().unwrap_or_default();
-        planned_once.options(format!("{options} {PLANNED_ONCE}"));
+        let timeout = COMMIT.as_millis();
+        planned_once.options(format!(
+            "{options} {PLANNED_ONCE} -c statement_timeout={timeout}"
+        ));
+        let silence = Silence::default();
         Ok(Self {
-            pool: pool(&config, connections)?,
-            commits: pool(&planned_once, COMMITTERS)?,
+            pool: pool(&config, connections, &silence)?,
+            commits: pool(&planned_once, COMMITTERS, &silence)?,
             config,
+            silence,
         })
     }
 
     /// A connection.
-    pub async fn client(&self) -> Result<Object, StoreError> {
-        Ok(self.pool.get().await?)
+    pub async fn client(&self) -> Result<Client, StoreError> {
+        Client::lend(&self.pool, STATEMENT + MERCY, &self.silence).await
     }
 
     // A connection outside of the pool, which lives while its messages are read.
-    async fn connect(&self, name: &str) -> Result<(Client, Messages), StoreError> {
+    async fn connect(&self, name: &str) -> Result<(tokio_postgres::Client, Messages), StoreError> {
         let mut config = self.config.clone();
         config.application_name(name);
         Ok(match transport::tls(&config) {
@@ -168,19 +198,35 @@ impl Store {
     }
 
     /// A connection for a group commit.
-    pub async fn committer(&self) -> Result<Object, StoreError> {
-        Ok(self.commits.get().await?)
+    pub async fn committer(&self) -> Result<Client, StoreError> {
+        Client::lend(&self.commits, COMMIT + MERCY, &self.silence).await
     }
 
     /// Brings the schema up to date, one process at a time.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        migrate::run(&mut *self.client().await?).await
+        // Not one of the pool's: it may take long.
+        let (mut client, mut messages) = self.connect("agentic-orchestrator-migrations").await?;
+        let migrated = migrate::run(&mut client);
+        tokio::pin!(migrated);
+        loop {
+            tokio::select! {
+                biased;
+                migrated = &mut migrated => return migrated,
+                message = messages.next() => match message {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(error.into()),
+                    None => return Err(StoreError::Closed),
+                },
+            }
+        }
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, and at once.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.client().await?.simple_query("SELECT 1").await?;
-        Ok(())
+        let pinged = async { self.client().await?.batch_execute("SELECT 1").await };
+        tokio::time::timeout(PING, pinged)
+            .await
+            .unwrap_or(Err(StoreError::Silent(PING)))
     }
 
     /// Connections in use, idle, and waited for.
@@ -202,15 +248,16 @@ fn config(url: &str) -> Result<Config, StoreError> {
     config.application_name("agentic-orchestrator");
     config.connect_timeout(CREATE);
     let options = format!(
-        "{} -c statement_timeout={} -c idle_in_transaction_session_timeout=30000",
+        "{} -c statement_timeout={} -c idle_in_transaction_session_timeout={} {KEEP_ALIVE}",
         config.get_options().unwrap_or_default(),
-        STATEMENT.as_millis()
+        STATEMENT.as_millis(),
+        IDLE_IN_TRANSACTION.as_millis()
     );
     config.options(&options);
     Ok(config)
 }
 
-fn pool(config: &Config, connections: usize) -> Result<Pool, StoreError> {
+fn pool(config: &Config, connections: usize, silence: &Silence) -> Result<Pool, StoreError> {
     let config = config.clone();
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
@@ -221,6 +268,7 @@ fn pool(config: &Config, connections: usize) -> Result<Pool, StoreError> {
     };
     Ok(Pool::builder(manager)
         .max_size(connections)
+        .pre_recycle(silence.hook())
         .timeouts(Timeouts {
             wait: Some(WAIT),
             create: Some(CREATE),

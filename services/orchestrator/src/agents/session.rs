@@ -12,6 +12,7 @@ use tonic::{Status, Streaming};
 
 use contracts::client::{self, ClientChannel};
 use contracts::error::Error;
+use contracts::error_reason::ErrorReason;
 use contracts::id::InstanceId;
 use contracts::orchestrator::{
     ConnectRequest, ConnectResponse, Hello, RunningTask, Welcome, connect_request, connect_response,
@@ -40,6 +41,9 @@ pub trait Arbiter: Clone + Send + Sync + 'static {
         instance_id: InstanceId,
         running: Vec<RunningTask>,
     ) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Whether this replica can keep leases, and so is of use to agents.
+    fn has_leases(&self) -> bool;
 
     /// Whether somebody asked for it to get no new work, through whichever replica.
     fn is_drained(&self, instance_id: InstanceId) -> impl Future<Output = bool> + Send;
@@ -78,6 +82,10 @@ impl<A: Arbiter> Sessions<A> {
             .map_err(|_| Error::invalid_field("hello", "did not come within 5 s"))?
             .ok_or_else(|| Error::invalid_field("hello", "is required"))??;
         let greeting = parse(first)?;
+        if !self.arbiter.has_leases() {
+            let reason = "this orchestrator cannot reach its database; try another one";
+            return Err(Error::new(ErrorReason::DatabaseUnavailable, reason).into());
+        }
         let (answers, receiver) = mpsc::channel(QUEUE);
         let sessions = self.clone();
         self.tracker

@@ -45,6 +45,11 @@ impl Arbiter for Engine {
             }
         }
     }
+
+    fn has_leases(&self) -> bool {
+        !self.shared.touch.is_lost()
+    }
+
     async fn is_drained(&self, instance_id: InstanceId) -> bool {
         let known = async {
             let client = self.store().client().await?;

@@ -169,42 +169,63 @@ fn of(committed: &commit::Committed, transition: &Transition) -> Committed {
     }
 }
 
-// Safe to repeat: a commit that did happen makes the next try lose its race.
 async fn together(
     store: &Store,
     transitions: &[&Transition],
 ) -> Result<commit::Committed, StoreError> {
     let mut attempt = 1;
     loop {
-        let done = match store.committer().await {
-            Ok(client) => commit::commit(&client, transitions).await,
-            Err(error) => Err(error),
-        };
-        match done {
-            Err(error) if error.is_transient() && attempt < ATTEMPTS => {
-                tokio::time::sleep(PAUSE * attempt).await;
-                attempt += 1;
-            }
+        match try_together(store, transitions, attempt > 1).await {
+            Err(error) if is_tried_again(&error, &mut attempt).await => {}
             done => return done,
         }
     }
 }
 
+async fn try_together(
+    store: &Store,
+    transitions: &[&Transition],
+    again: bool,
+) -> Result<commit::Committed, StoreError> {
+    let client = store.committer().await?;
+    let mut committed = commit::commit(&client, transitions).await?;
+    if again {
+        commit::recognise(&client, transitions, &mut committed).await?;
+    }
+    Ok(committed)
+}
+
 async fn commit_rare(store: &Store, transition: &Transition) -> Committed {
     let mut attempt = 1;
     loop {
-        let done = match store.client().await {
-            Ok(mut client) => commit::commit_rare(&mut client, transition).await,
-            Err(error) => Err(error),
-        };
-        match done {
+        match try_rare(store, transition, attempt > 1).await {
             Ok(done) => return of(&done, transition),
             Err(error) if error.is_held_key() => return Committed::Blocked,
-            Err(error) if error.is_transient() && attempt < ATTEMPTS => {
-                tokio::time::sleep(PAUSE * attempt).await;
-                attempt += 1;
-            }
+            Err(error) if is_tried_again(&error, &mut attempt).await => {}
             Err(error) => return Committed::Failed(error),
         }
     }
+}
+
+async fn try_rare(
+    store: &Store,
+    transition: &Transition,
+    again: bool,
+) -> Result<commit::Committed, StoreError> {
+    let mut client = store.client().await?;
+    let mut committed = commit::commit_rare(&mut client, transition).await?;
+    if again {
+        commit::recognise(&client, &[transition], &mut committed).await?;
+    }
+    Ok(committed)
+}
+
+// Safe to repeat: a commit that did happen makes the next try lose its race, and is recognised.
+async fn is_tried_again(error: &StoreError, attempt: &mut u32) -> bool {
+    if !error.is_transient() || *attempt >= ATTEMPTS {
+        return false;
+    }
+    tokio::time::sleep(PAUSE * *attempt).await;
+    *attempt += 1;
+    true
 }

@@ -175,12 +175,16 @@ struct Drive {
 
 impl Drive {
     async fn run(mut self, reservation: Reservation) {
-        let end = tokio::select! {
+        let mut end = tokio::select! {
             biased;
             // The lease runs out, and whoever takes it re-attaches.
             () = self.engine.shared.shutdown.clone().cancelled_owned() => End::HandedOver,
             end = self.follow(&reservation) => end,
         };
+        let given_up = matches!(end, End::Lost(_) | End::HandedBack(_));
+        if given_up && self.hand_over(&reservation).await {
+            end = End::HandedOver;
+        }
         self.judge_agent(&reservation, &end);
         let instance_id = reservation.instance_id();
         let kept = end.is_kept();
@@ -233,6 +237,9 @@ impl Drive {
                 return end;
             }
             // The stream broke, and the work may go on behind it.
+            if self.hand_over(reservation).await {
+                return End::HandedOver;
+            }
             let since = *broken_since.get_or_insert_with(Instant::now);
             self.context.reattach_only = true;
             let gone = !reservation.is_connected() && since.elapsed() > GONE_AFTER;

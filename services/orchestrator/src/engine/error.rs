@@ -63,11 +63,13 @@ impl From<EngineError> for Error {
 pub fn store(error: &StoreError) -> Error {
     if error.is_transient() {
         tracing::warn!(error = ?error, "the database did not answer");
-        return Error::new(
-            ErrorReason::DatabaseUnavailable,
-            "the database does not answer; try again in a moment",
-        )
-        .retry_after(Duration::from_secs(1));
+        let problem = if error.is_exhausted() {
+            "every connection to the database is in use; try again in a moment"
+        } else {
+            "the database does not answer; try again in a moment"
+        };
+        return Error::new(ErrorReason::DatabaseUnavailable, problem)
+            .retry_after(Duration::from_secs(1));
     }
     if matches!(error, StoreError::Stopping) {
         return Error::new(

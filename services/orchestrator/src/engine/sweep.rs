@@ -31,26 +31,65 @@ const BATCH: i64 = 100;
 /// How long an agent may take to connect here after its replica is gone.
 const COMEBACK: Duration = Duration::from_secs(15);
 
-/// Sweeps until the shutdown.
+/// Keeps leases and sweeps until the shutdown. A long sweep does not keep leases waiting.
 pub(super) async fn run(engine: Engine) {
-    let mut renewed: Option<Instant> = None;
+    tokio::join!(keep_leases(&engine), sweep_always(&engine));
+}
+
+async fn keep_leases(engine: &Engine) {
+    let touch = &engine.shared.touch;
+    loop {
+        let pause = match tokio::time::timeout(RENEW_EVERY, renew(engine)).await {
+            Ok(Ok(())) => {
+                touch.heard();
+                RENEW_EVERY
+            }
+            failed => {
+                touch.missed();
+                let error = failed.ok().and_then(Result::err);
+                tracing::warn!(error = ?error, within = ?RENEW_EVERY, "leases were not renewed");
+                about_a_second()
+            }
+        };
+        if touch.is_lost() {
+            engine.agents().reconnect_all(RENEW_EVERY);
+        }
+        tokio::select! {
+            biased;
+            () = engine.shared.shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn sweep_always(engine: &Engine) {
+    let touch = &engine.shared.touch;
+    let mut resumed: Option<Instant> = None;
     let mut forgotten: Option<Instant> = None;
     loop {
-        if renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
-            match renew(&engine).await {
-                Ok(()) => renewed = Some(Instant::now()),
-                Err(error) => tracing::warn!(error = ?error, "leases were not renewed"),
-            }
+        tokio::select! {
+            biased;
+            () = engine.shared.shutdown.cancelled() => return,
+            () = touch.steady() => {}
+            () = tokio::time::sleep(about_a_second()) => {}
         }
-        if forgotten.is_none_or(|at| at.elapsed() >= FORGET_EVERY) {
-            forgotten = Some(Instant::now());
-            if let Err(error) = forget(&engine).await {
-                tracing::warn!(error = ?error, "old requests were not forgotten");
+        if touch.is_steady() {
+            if resumed.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
+                resumed = Some(Instant::now());
+                logged(resume(engine).await);
             }
-        }
-        engine.agents().sweep();
-        if let Err(error) = sweep(&engine).await {
-            tracing::warn!(error = ?error, "the sweep broke off");
+            if forgotten.is_none_or(|at| at.elapsed() >= FORGET_EVERY) {
+                forgotten = Some(Instant::now());
+                if let Err(error) = forget(engine).await {
+                    tracing::warn!(error = ?error, "old requests were not forgotten");
+                }
+            }
+            engine.agents().sweep();
+            if let Err(error) = sweep(engine).await {
+                tracing::warn!(error = ?error, "the sweep broke off");
+            }
+        } else {
+            engine.agents().excuse();
         }
         tokio::select! {
             biased;
@@ -65,17 +104,23 @@ async fn renew(engine: &Engine) -> Result<(), EngineError> {
     let shared = &engine.shared;
     let client = shared.store.client().await?;
     tasks::renew(&client, &shared.replica_id, LEASE).await?;
+    let asked = Instant::now();
     let (now, others) = replicas::renew(&client, &shared.replica_id, LEASE).await?;
-    shared.clock.set(now);
+    shared.clock.set(now, asked.elapsed());
     shared.hints.others(others);
-    // Leases of ours that nobody drives: a commit whose answer was lost.
-    let owned = tasks::owned(&client, Some(&shared.replica_id)).await?;
+    Ok(())
+}
+
+// Leases of ours that nobody drives: a commit whose answer was lost.
+async fn resume(engine: &Engine) -> Result<(), EngineError> {
+    let client = engine.store().client().await?;
+    let owned = tasks::owned(&client, Some(&engine.shared.replica_id)).await?;
     drop(client);
     for task in owned {
         let key = (task.workflow_id, task.stage.clone());
         let driven = engine.drives().contains_key(&key);
         if !driven {
-            take_over(engine, task).await;
+            logged(adopt(engine, &task, true).await);
         }
     }
     Ok(())
@@ -215,11 +260,11 @@ async fn forget(engine: &Engine) -> Result<(), EngineError> {
 }
 
 async fn take_over(engine: &Engine, task: OrphanedTask) {
-    logged(adopt(engine, &task).await);
+    logged(adopt(engine, &task, false).await);
 }
 
 // Goes on with the running attempt under a newer epoch, or says that it is lost.
-async fn adopt(engine: &Engine, task: &OrphanedTask) -> Result<(), EngineError> {
+async fn adopt(engine: &Engine, task: &OrphanedTask, is_ours: bool) -> Result<(), EngineError> {
     let cell = engine.cell(task.workflow_id);
     let mut held = cell.lock().await;
     if engine
@@ -244,7 +289,11 @@ async fn adopt(engine: &Engine, task: &OrphanedTask) -> Result<(), EngineError> 
     let reservation = instance_id.and_then(|id| engine.agents().reserve_on(id));
     let Some(reservation) = reservation else {
         drop(held);
-        return engine.wait_or_lose(task).await;
+        return if is_ours {
+            engine.give_up(task).await
+        } else {
+            engine.wait_or_lose(task).await
+        };
     };
     let (stepped, epoch) = engine
         .with_setting(true, |setting| step::adopt(workflow, &task.stage, setting))
@@ -275,12 +324,22 @@ fn logged(outcome: Result<(), EngineError>) {
 }
 
 impl Engine {
+    // The agent is not connected here, and nobody else looks for it while we renew its lease.
+    async fn give_up(&self, task: &OrphanedTask) -> Result<(), EngineError> {
+        let client = self.store().client().await?;
+        let replica_id = &self.shared.replica_id;
+        tasks::give_up(&client, task.task_id, replica_id, task.lease_epoch).await?;
+        Ok(())
+    }
+
     // The agent is not connected here. It may be about to come back; in the end it is lost.
     async fn wait_or_lose(&self, task: &OrphanedTask) -> Result<(), EngineError> {
         let client = self.store().client().await?;
         let expired = tasks::expired_since(&client, task.task_id).await?;
         drop(client);
-        if expired.is_some_and(|expired| expired >= COMEBACK) {
+        // Neither its replica nor its agent could come while nobody was here.
+        let waited = expired.map(|expired| expired.min(self.shared.touch.steady_for()));
+        if waited.is_some_and(|waited| waited >= COMEBACK) {
             self.lose(task, "its agent is gone").await?;
         }
         Ok(())

@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use tokio_postgres::IsolationLevel;
 use tonic::{Request, Response, Status, async_trait};
 
 use contracts::error::Error;
@@ -61,12 +60,7 @@ impl AuditService {
         let found = async {
             let mut client = self.store.client().await?;
             // The head is that of the page, though others write meanwhile.
-            let snapshot = client
-                .build_transaction()
-                .isolation_level(IsolationLevel::RepeatableRead)
-                .read_only(true)
-                .start()
-                .await?;
+            let snapshot = client.snapshot().await?;
             let entries = audit::list(&snapshot, &filter, after, size + 1).await?;
             let head = audit::head(&snapshot).await?;
             snapshot.commit().await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prost::Message;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::Status;
 
 use contracts::id::WorkflowId;
@@ -25,7 +26,7 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const BATCH: i64 = 200;
 // The database may be away for a moment while somebody watches.
 const PAUSE: Duration = Duration::from_millis(500);
-const PATIENCE: u32 = 60;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 type Sender = mpsc::Sender<Result<WatchWorkflowResponse, Status>>;
 
@@ -38,7 +39,7 @@ pub(super) async fn follow(
     sender: Sender,
 ) {
     let mut caught_up = false;
-    let mut failures = 0;
+    let mut failing_since: Option<Instant> = None;
     // Whether the newest event that was sent is an end.
     let mut ends: Option<bool> = None;
     loop {
@@ -52,8 +53,10 @@ pub(super) async fn follow(
         };
         let events = match next.await {
             Ok(events) => events,
-            Err(error) if error.is_transient() && failures < PATIENCE => {
-                failures += 1;
+            Err(error)
+                if error.is_transient()
+                    && failing_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE =>
+            {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -62,7 +65,7 @@ pub(super) async fn follow(
                 return;
             }
         };
-        failures = 0;
+        failing_since = None;
         if events.is_empty() {
             if !caught_up {
                 caught_up = true;
@@ -77,6 +80,11 @@ pub(super) async fn follow(
             tokio::select! {
                 biased;
                 () = sender.closed() => return,
+                () = engine.out_of_touch() => {
+                    let error = super::store_error(StoreError::Closed);
+                    let _ = sender.send(Err(error.into())).await;
+                    return;
+                }
                 () = watch.beyond(after) => {}
                 () = tokio::time::sleep(KEEP_ALIVE) => {
                     let alive = KeepAlive { time: Some(wire_time::now()) };

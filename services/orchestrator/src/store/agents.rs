@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
 use contracts::id::InstanceId;
 
 use super::StoreError;
+use super::connection::GenericClient;
 
 /// What a replica knows of an agent.
 #[derive(Debug)]

@@ -2,12 +2,12 @@
 
 use std::time::SystemTime;
 
-use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 
 use contracts::id::{ArtifactId, TaskId, WorkflowId};
 
 use super::StoreError;
+use super::connection::GenericClient;
 
 /// What is known of an artifact before it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

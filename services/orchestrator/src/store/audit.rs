@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use deadpool_postgres::{GenericClient, Object};
 use tokio_postgres::Row;
 
 use contracts::audit::Chain;
@@ -10,6 +9,7 @@ use contracts::orchestrator::AuditEntry;
 use contracts::wire_time;
 
 use super::StoreError;
+use super::connection::{Client, GenericClient};
 
 /// Which entries. What is empty matches all.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +29,7 @@ pub struct Filter {
 }
 
 /// Seals entries and appends them, all or none.
-pub async fn append(client: &mut Object, entries: &mut [AuditEntry]) -> Result<(), StoreError> {
+pub async fn append(client: &mut Client, entries: &mut [AuditEntry]) -> Result<(), StoreError> {
     let transaction = client.transaction().await?;
     let statement = transaction
         .prepare_cached("SELECT sequence, hash FROM audit_head FOR UPDATE")

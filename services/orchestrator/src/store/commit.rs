@@ -4,13 +4,13 @@
 use std::collections::HashSet;
 use std::time::SystemTime;
 
-use deadpool_postgres::GenericClient;
 use serde_json::Value;
 use uuid::Uuid;
 
 use contracts::id::WorkflowId;
 
 use super::columns::Columns;
+use super::connection::{Client, GenericClient};
 use super::requests::RequestRow;
 use super::{StoreError, clarifications, decisions};
 
@@ -316,9 +316,49 @@ pub async fn commit(
     Ok(committed)
 }
 
+/// Of transitions that lost their race to somebody, finds those that lost it to themselves: they
+/// were committed before, and the answer was lost.
+pub async fn recognise(
+    client: &impl GenericClient,
+    transitions: &[&Transition],
+    committed: &mut Committed,
+) -> Result<(), StoreError> {
+    let lost: Vec<_> = transitions
+        .iter()
+        .map(|transition| &transition.workflow)
+        .filter(|workflow| {
+            let id = &workflow.workflow_id;
+            !committed.done.contains(id) && !committed.blocked.contains(id)
+        })
+        .collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = lost.iter().map(|workflow| workflow.workflow_id.0).collect();
+    let versions: Vec<_> = lost
+        .iter()
+        .map(|workflow| workflow.expected_version + 1)
+        .collect();
+    let lives: Vec<_> = lost.iter().map(|workflow| &workflow.live).collect();
+    let statement = client
+        .prepare_cached(
+            "SELECT workflow_id FROM workflows
+             JOIN unnest($1::uuid[], $2::int8[], $3::bytea[]) AS w(workflow_id, version, live)
+             USING (workflow_id, version, live)",
+        )
+        .await?;
+    for row in client.query(&statement, &[&ids, &versions, &lives]).await? {
+        let id = WorkflowId(row.try_get(0)?);
+        committed.done.insert(id);
+        // Not known any more, and harmless: whoever waits for its key looks.
+        committed.freed.insert(id);
+    }
+    Ok(())
+}
+
 /// Commits one transition with decisions or clarifications.
 pub async fn commit_rare(
-    client: &mut deadpool_postgres::Object,
+    client: &mut Client,
     transition: &Transition,
 ) -> Result<Committed, StoreError> {
     let transaction = client.transaction().await?;

@@ -2,12 +2,12 @@
 
 use std::time::SystemTime;
 
-use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 
 use contracts::id::{DecisionId, WorkflowId};
 
 use super::StoreError;
+use super::connection::GenericClient;
 
 /// A decision as it is stored.
 #[derive(Debug, Clone)]

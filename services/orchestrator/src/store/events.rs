@@ -2,11 +2,10 @@
 
 use std::time::SystemTime;
 
-use deadpool_postgres::GenericClient;
-
 use contracts::id::WorkflowId;
 
 use super::StoreError;
+use super::connection::GenericClient;
 
 /// An event as it is stored: sequence, time, bytes.
 pub type StoredEvent = (i64, SystemTime, Vec<u8>);

@@ -2,12 +2,12 @@
 
 use std::time::SystemTime;
 
-use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 
 use contracts::id::PipelineId;
 
 use super::StoreError;
+use super::connection::GenericClient;
 
 /// A version of a pipeline as it is stored.
 #[derive(Debug, Clone)]

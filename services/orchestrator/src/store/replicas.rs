@@ -2,9 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use deadpool_postgres::GenericClient;
-
 use super::StoreError;
+use super::connection::GenericClient;
 
 /// Says that a replica is alive; answers the database's clock and how many others are.
 pub async fn renew(

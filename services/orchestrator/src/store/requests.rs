@@ -2,9 +2,8 @@
 
 use std::time::SystemTime;
 
-use deadpool_postgres::GenericClient;
-
 use super::StoreError;
+use super::connection::GenericClient;
 
 /// A call that was made.
 #[derive(Debug, Clone)]

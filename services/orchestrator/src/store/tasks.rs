@@ -2,13 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use contracts::id::WorkflowId;
 
 use super::StoreError;
+use super::connection::GenericClient;
 
 /// A task that waits.
 #[derive(Debug, Clone)]
@@ -207,6 +208,54 @@ pub async fn give_back(client: &impl GenericClient, owner: &str) -> Result<u64, 
         )
         .await?;
     Ok(client.execute(&statement, &[&owner]).await?)
+}
+
+/// Gives a lease up, for whoever has its agent.
+pub async fn give_up(
+    client: &impl GenericClient,
+    task_id: Uuid,
+    owner: &str,
+    lease_epoch: i64,
+) -> Result<(), StoreError> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE tasks SET owner = '', lease_expires = now() - interval '1 second'
+             WHERE leased AND task_id = $1 AND owner = $2 AND lease_epoch = $3",
+        )
+        .await?;
+    client
+        .execute(&statement, &[&task_id, &owner, &lease_epoch])
+        .await?;
+    Ok(())
+}
+
+/// Gives a lease up for the replica that its agent is connected to by now. False: there is no such
+/// replica, or the lease is not ours.
+pub async fn hand_over(
+    client: &impl GenericClient,
+    task_id: Uuid,
+    owner: &str,
+    lease_epoch: i64,
+    instance_id: Uuid,
+    alive: Duration,
+) -> Result<bool, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE tasks SET owner = '', lease_expires = now() - interval '1 second'
+             WHERE leased AND task_id = $1 AND owner = $2 AND lease_epoch = $3 AND EXISTS (
+                 SELECT 1 FROM agents a JOIN replicas r USING (replica_id)
+                 WHERE a.instance_id = $4 AND a.connected AND a.replica_id <> $2
+                   AND r.renew_time > now() - $5::float8 * interval '1 second')",
+        )
+        .await?;
+    let parameters: [&(dyn ToSql + Sync); 5] = [
+        &task_id,
+        &owner,
+        &lease_epoch,
+        &instance_id,
+        &alive.as_secs_f64(),
+    ];
+    Ok(client.execute(&statement, &parameters).await? > 0)
 }
 
 /// Leases that ran out.

@@ -2,12 +2,12 @@
 
 use std::time::SystemTime;
 
-use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 
 use contracts::id::TokenId;
 use contracts::orchestrator::Role;
 
+use super::connection::GenericClient;
 use super::{StoreError, malformed};
 use crate::access::identity::{Credential, Identity, Namespaces};
 use crate::access::role::Roles;

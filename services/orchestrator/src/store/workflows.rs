@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
 
 use contracts::id::WorkflowId;
 
 use super::StoreError;
+use super::connection::GenericClient;
 
 /// A workflow with everything that the engine needs.
 #[derive(Debug, Clone)]

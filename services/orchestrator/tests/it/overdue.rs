@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use contracts::orchestrator::WorkflowState;
+use orchestrator::store::connection::GenericClient;
 use orchestrator::store::workflows;
 
 use crate::database::database;

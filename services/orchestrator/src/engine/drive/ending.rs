@@ -13,9 +13,10 @@ use contracts::task::{AnswerKind, BudgetLimit, ClarificationRequest};
 
 use super::{Drive, SILENT, UNANSWERED};
 use crate::agents::Reservation;
-use crate::engine::step::{Asked, Input};
+use crate::engine::step::{Asked, Input, LEASE};
 use crate::plan::event::{ApprovalEffect, DecisionAsk, ErrorClass, Event, StageOutcome};
 use crate::plan::state::Verdict;
+use crate::store::{StoreError, tasks};
 
 // Bounds of a question (task.proto).
 const QUESTION_BYTES: usize = 4096;
@@ -62,14 +63,14 @@ impl Drive {
                 ..
             } => agents.remark(instance_id, reason),
             End::Lost(reason) if reason.ends_with(SILENT) => agents.distrust(instance_id, reason),
+            End::HandedBack(reason) if reason == UNANSWERED => {
+                agents.distrust(instance_id, UNANSWERED);
+            }
             End::Failed { .. }
             | End::Cancelled
             | End::Lost(_)
             | End::HandedBack(_)
             | End::HandedOver => {}
-            End::Refused(status) if status.message() == UNANSWERED => {
-                agents.distrust(instance_id, UNANSWERED);
-            }
             End::Refused(status) if Error::from_status(status).is_none() => {
                 agents.unreachable(instance_id, status.message());
             }
@@ -94,6 +95,9 @@ impl Drive {
             let unanswered = status.code() == Code::DeadlineExceeded && !self.context.reattach_only;
             return if self.accepted || unanswered {
                 None
+            } else if is_transport(status) && self.context.reattach_only {
+                // It may have heard the first call, and run the task out of reach.
+                Some(End::HandedBack(status.message().to_owned()))
             } else if is_transport(status) {
                 Some(End::Refused(status.clone()))
             } else {
@@ -233,6 +237,33 @@ impl Drive {
 }
 
 impl Drive {
+    /// An agent that cannot be reached from here may have found another replica, which can go on
+    /// with what it runs. True: it was left to that one.
+    pub(super) async fn hand_over(&self, reservation: &Reservation) -> bool {
+        let shared = &self.engine.shared;
+        let Ok(task_id) = self.context.task_id.parse() else {
+            return false;
+        };
+        let given = async {
+            let client = shared.store.client().await?;
+            let instance_id = reservation.instance_id().0;
+            tasks::hand_over(
+                &client,
+                task_id,
+                &shared.replica_id,
+                self.epoch,
+                instance_id,
+                LEASE,
+            )
+            .await
+        };
+        let given: Result<bool, StoreError> = given.await;
+        given.unwrap_or_else(|error| {
+            tracing::warn!(error = ?error, "nobody knows where the agent is");
+            false
+        })
+    }
+
     // The attempt ended because it needs something of a person: a budget, or an answer.
     fn waiting(&self, result: &StageResult, base: &Input) -> Option<Input> {
         let outcome = result.outcome()?;

@@ -14,10 +14,11 @@ use contracts::orchestrator::{
 use contracts::parse::Fields;
 use contracts::wire_time;
 
-use crate::engine::Engine;
 use crate::engine::workflow::Submission;
+use crate::engine::{Engine, EngineError};
 use crate::events::all::Published;
-use crate::grpc::{NAMESPACE, watch};
+use crate::grpc::{NAMESPACE, store_error, watch};
+use crate::store::StoreError;
 use crate::store::workflows::Filter;
 
 // Workflows that one watch remembers its answer for.
@@ -72,18 +73,23 @@ pub(super) async fn follow_all(
     mut all: broadcast::Receiver<Published>,
     sender: mpsc::Sender<Result<WatchWorkflowsResponse, Status>>,
 ) {
-    let mut wanted = Wanted::new(engine, wanted);
+    let mut wanted = Wanted::new(engine.clone(), wanted);
     loop {
         let payload = tokio::select! {
             biased;
             () = sender.closed() => return,
             published = all.recv() => match published {
-                Ok(published) => {
-                    if !wanted.matches(&published).await {
-                        continue;
+                Ok(published) => match wanted.matches(&published).await {
+                    Ok(true) => {
+                        watch_workflows_response::Payload::Event((*published.event).clone())
                     }
-                    watch_workflows_response::Payload::Event((*published.event).clone())
-                }
+                    Ok(false) => continue,
+                    // It may be one of those that are wanted: none is left out in silence.
+                    Err(error) => {
+                        let _ = sender.send(Err(Error::from(error).into())).await;
+                        return;
+                    }
+                },
                 Err(broadcast::error::RecvError::Lagged(count)) => {
                     let error = Error::new(
                         ErrorReason::RateLimited,
@@ -94,6 +100,11 @@ pub(super) async fn follow_all(
                 }
                 Err(broadcast::error::RecvError::Closed) => return,
             },
+            () = engine.out_of_touch() => {
+                let error = store_error(StoreError::Closed);
+                let _ = sender.send(Err(error.into())).await;
+                return;
+            }
             () = tokio::time::sleep(watch::KEEP_ALIVE) => {
                 let time = Some(wire_time::now());
                 watch_workflows_response::Payload::KeepAlive(KeepAlive { time })
@@ -133,31 +144,33 @@ impl Wanted {
         }
     }
 
-    async fn matches(&mut self, published: &Published) -> bool {
+    async fn matches(&mut self, published: &Published) -> Result<bool, EngineError> {
         let event = &published.event;
         if &*published.namespace != NAMESPACE
             || !(self.filter.states.is_empty() || self.filter.states.contains(&event.state))
         {
-            return false;
+            return Ok(false);
         }
         if self.takes_all {
-            return true;
+            return Ok(true);
         }
         if let Some(known) = self.known.get(&event.workflow_id) {
-            return *known;
+            return Ok(*known);
         }
         let Ok(id) = event.workflow_id.parse() else {
-            return false;
+            return Ok(false);
         };
-        let Ok(workflow) = self.engine.get(NAMESPACE, id).await else {
-            return false;
+        let workflow = match self.engine.get(NAMESPACE, id).await {
+            Ok(workflow) => workflow,
+            Err(EngineError::NotFound(_)) => return Ok(false),
+            Err(error) => return Err(error),
         };
         let fits = self.fits(&workflow.submission);
         if self.known.len() >= KNOWN {
             self.known.clear();
         }
         self.known.insert(event.workflow_id.clone(), fits);
-        fits
+        Ok(fits)
     }
 
     fn fits(&self, submission: &Submission) -> bool {

@@ -10,7 +10,6 @@ use contracts::orchestrator::{
     ResolveDecisionRequest, Role,
 };
 use contracts::task::Resolution;
-use orchestrator::store::Store;
 use tonic::{Code, Request};
 
 use super::bed::{Bed, call};
@@ -149,8 +148,7 @@ async fn a_row_that_was_changed_in_the_database_is_named() {
     for _ in 0..5 {
         workflows.create_workflow(app("shop")).await.unwrap();
     }
-    let store = Store::new(bed.database.connection_string(), 1).unwrap();
-    let client = store.client().await.unwrap();
+    let client = bed.database.connect().await.unwrap();
     for forbidden in [
         "UPDATE audit SET actor = 'eve' WHERE sequence = 3",
         "DELETE FROM audit WHERE sequence = 3",
@@ -215,29 +213,24 @@ async fn many_callers_of_two_replicas_write_one_chain() {
 #[tokio::test]
 async fn a_caller_who_hangs_up_does_not_keep_the_change_off_the_record() {
     let bed = Bed::start().await;
-    let store = Store::new(bed.database.connection_string(), 1).unwrap();
-    let mut client = store.client().await.unwrap();
     // The change is made, and its entry waits for the lock.
-    let lock = client.transaction().await.unwrap();
-    lock.execute("SELECT 1 FROM audit_head FOR UPDATE", &[])
+    let lock = bed.database.connect().await.unwrap();
+    lock.batch_execute("BEGIN; SELECT 1 FROM audit_head FOR UPDATE")
         .await
         .unwrap();
     let mut workflows = WorkflowServiceClient::new(bed.admin());
     let call = tokio::task::JoinSet::from_iter([async move {
         workflows.create_workflow(app("shop")).await.map(drop)
     }]);
-    let other = Store::new(bed.database.connection_string(), 1).unwrap();
+    let other = bed.database.connect().await.unwrap();
     let count = || async {
-        let client = other.client().await.unwrap();
-        let row = client
-            .query_one("SELECT count(*) FROM workflows", &[])
-            .await;
+        let row = other.query_one("SELECT count(*) FROM workflows", &[]).await;
         row.unwrap().get::<_, i64>(0)
     };
     eventually(count, |count| *count == 1).await;
     // Hangs up.
     drop(call);
-    lock.rollback().await.unwrap();
+    lock.batch_execute("ROLLBACK").await.unwrap();
     let seen = eventually(|| read(&bed, 1000), |(entries, _)| !entries.is_empty()).await;
     assert_eq!(seen.1, Ok(()));
     assert_eq!(last(&seen.0, CREATE).outcome, "OK");

@@ -105,10 +105,8 @@ async fn calls_beyond_the_bound_are_shed_while_watches_and_health_go_on() {
         .await
         .unwrap();
     // Reads wait for the lock, and hold their room meanwhile.
-    let store = orchestrator::store::Store::new(bed.database.connection_string(), 1).unwrap();
-    let mut client = store.client().await.unwrap();
-    let lock = client.transaction().await.unwrap();
-    lock.execute("LOCK TABLE workflows IN ACCESS EXCLUSIVE MODE", &[])
+    let lock = bed.database.connect().await.unwrap();
+    lock.batch_execute("BEGIN; LOCK TABLE workflows IN ACCESS EXCLUSIVE MODE")
         .await
         .unwrap();
     let mut waiting: tokio::task::JoinSet<_> = (0..3).map(|_| get()).collect();
@@ -123,7 +121,7 @@ async fn calls_beyond_the_bound_are_shed_while_watches_and_health_go_on() {
             .await
             .is_ok()
     );
-    lock.rollback().await.unwrap();
+    lock.batch_execute("ROLLBACK").await.unwrap();
     let mut served = 0;
     while let Some(answer) = waiting.join_next().await {
         served += usize::from(answer.unwrap().is_ok());

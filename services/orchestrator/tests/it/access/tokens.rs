@@ -12,7 +12,6 @@ use contracts::orchestrator::{
     workflow_event,
 };
 use orchestrator::access::secret::{PREFIX, Secret};
-use orchestrator::store::Store;
 use tonic::{Code, Request};
 
 use super::bed::{Bed, admitted, call};
@@ -56,11 +55,8 @@ async fn a_secret_is_shown_once_and_only_its_hash_is_kept() {
     assert_eq!(listed.tokens[0], made.token.unwrap());
     assert!(!format!("{listed:?}").contains(&made.secret[PREFIX.len()..]));
 
-    let store = Store::new(bed.database.connection_string(), 1).unwrap();
-    let rows = store
-        .client()
-        .await
-        .unwrap()
+    let client = bed.database.connect().await.unwrap();
+    let rows = client
         .query("SELECT tokens::text FROM tokens", &[])
         .await
         .unwrap();
@@ -109,11 +105,8 @@ async fn a_revoked_token_is_refused_here_at_once_and_soon_by_every_replica() {
 async fn a_token_that_ran_out_is_refused() {
     let bed = Bed::start().await;
     let made = bed.create(operator("ada")).await.unwrap();
-    let store = Store::new(bed.database.connection_string(), 1).unwrap();
-    store
-        .client()
-        .await
-        .unwrap()
+    let client = bed.database.connect().await.unwrap();
+    client
         .execute(
             "UPDATE tokens SET expire_time = now() - interval '1 second' WHERE name = 'ada'",
             &[],

@@ -1,22 +1,26 @@
 //! Replicas as processes, agents that roam between them, clients that keep them busy.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::Code;
 
 use contracts::agent::AGENT_TYPES;
 use contracts::orchestrator::{AgentState, CreateWorkflowRequest};
-use testkit::database::Database;
+use testkit::database::{Connection, Database};
 
 use super::client::{Client, Journey};
 use super::figures::Figures;
 use super::fleet::{Fleet, Road};
 use super::invariants::{self, Begun};
 use super::load::{self, Load};
+use super::network::{DatabaseLink, Network};
 use super::replica::{Replica, Setting};
+use super::server::Server;
 use super::worker::HELD;
 use crate::database;
 
@@ -38,6 +42,8 @@ pub struct Bed {
     urls: watch::Sender<Vec<String>>,
     roads: watch::Sender<Vec<Road>>,
     setting: Setting,
+    network: Option<Network>,
+    server: Option<Server>,
     database: Option<Database>,
     _folder: TempDir,
 }
@@ -52,12 +58,51 @@ impl Bed {
     pub async fn start(count: usize) -> Self {
         let database = database::migrated().await;
         let url = database.connection_string().to_owned();
-        let settings = vec![url.clone(); count];
-        Self::build(url, &settings, Some(database)).await
+        let mut bed = Self::build(url, count, None, |_, _| {}).await;
+        bed.database = Some(database);
+        bed
     }
 
-    /// Replicas that reach one database each in their own way.
-    pub async fn build(url: String, ways: &[String], database: Option<Database>) -> Self {
+    /// The same, each replica with a clock that is so many seconds ahead, by way of a library that
+    /// is loaded first.
+    pub async fn with_clocks(shim: &Path, ahead: &[i64]) -> Self {
+        let database = database::migrated().await;
+        let url = database.connection_string().to_owned();
+        let mut bed = Self::build(url, ahead.len(), None, |index, setting| {
+            setting.environment = vec![
+                ("LD_PRELOAD".to_owned(), shim.to_str().unwrap().to_owned()),
+                ("CLOCK_AHEAD_SECONDS".to_owned(), ahead[index].to_string()),
+            ];
+        })
+        .await;
+        bed.database = Some(database);
+        bed
+    }
+
+    /// The same on a database server of the test's own.
+    pub async fn with_server(count: usize) -> Self {
+        let server = Server::start().await;
+        let mut bed = Self::build(server.url().to_owned(), count, None, |_, _| {}).await;
+        bed.server = Some(server);
+        bed
+    }
+
+    /// The same, with a bad network around the first replica.
+    pub async fn with_network(count: usize) -> Self {
+        let database = database::migrated().await;
+        let url = database.connection_string().to_owned();
+        let link = DatabaseLink::start(&url).await;
+        let mut bed = Self::build(url, count, Some(link), |_, _| {}).await;
+        bed.database = Some(database);
+        bed
+    }
+
+    async fn build(
+        url: String,
+        count: usize,
+        link: Option<DatabaseLink>,
+        set: impl Fn(usize, &mut Setting),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let setting = Setting {
             database_url: url,
@@ -66,31 +111,40 @@ impl Bed {
             artifacts: None,
             environment: Vec::new(),
         };
-        let starting = ways.iter().map(|way| {
-            let setting = Setting {
-                database_url: way.clone(),
-                ..setting.clone()
-            };
+        let starting = (0..count).map(|index| {
+            let mut setting = setting.clone();
+            set(index, &mut setting);
+            if let (0, Some(link)) = (index, &link) {
+                link.url().clone_into(&mut setting.database_url);
+            }
             async move { Replica::start(&setting).await }
         });
         let replicas = futures::future::join_all(starting).await;
-        let urls = replicas.iter().map(|replica| replica.url().to_owned());
-        let urls = watch::Sender::new(urls.collect::<Vec<_>>());
         let roads = watch::Sender::new(Vec::new());
         let fleet = Fleet::start(replicas.len(), SLOTS, &roads.subscribe()).await;
-        let load = Load::start(&urls.subscribe(), IN_FLIGHT);
+        let mut urls: Vec<_> = replicas.iter().map(|one| one.url().to_owned()).collect();
+        let mut ways: Vec<_> = replicas.iter().map(road).collect();
+        let mut network = None;
+        if let Some(link) = link {
+            let around = Network::start(link, &replicas[0], &fleet).await;
+            urls[0] = around.url();
+            ways[0] = around.road();
+            network = Some(around);
+        }
+        let urls = watch::Sender::new(urls);
+        roads.send_replace(ways);
         let bed = Self {
-            load,
+            load: Load::start(&urls.subscribe(), IN_FLIGHT),
             fleet,
             replicas: replicas.into_iter().map(Some).collect(),
             urls,
             roads,
             setting,
-            database,
+            network,
+            server: None,
+            database: None,
             _folder: folder,
         };
-        let roads = bed.replicas.iter().flatten().map(road).collect();
-        bed.roads.send_replace(roads);
         bed.spread().await;
         bed
     }
@@ -126,10 +180,56 @@ impl Bed {
         self.replicas[index].take().unwrap()
     }
 
+    /// What is around the first replica.
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().unwrap()
+    }
+
+    /// The test's own database server.
+    pub fn server(&mut self) -> &mut Server {
+        self.server.as_mut().unwrap()
+    }
+
+    /// A connection to the database that no fault is in the way of.
+    pub async fn connection(&self) -> Connection {
+        Connection::open(&self.setting.database_url).await.unwrap()
+    }
+
+    /// Asks a replica until it says that its database is away; how long it took to say so.
+    pub async fn refused(&self, index: usize) -> Duration {
+        let client = self.client(index);
+        let begun = Instant::now();
+        loop {
+            let asked = Instant::now();
+            match client.ask().await {
+                Ok(()) => sleep(ASK_EVERY).await,
+                Err(status) => {
+                    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                    return asked.elapsed();
+                }
+            }
+            assert!(begun.elapsed() < PATIENCE, "it goes on without a database");
+        }
+    }
+
+    /// Waits until a replica's readiness check says so.
+    pub async fn readiness(&self, index: usize, wanted: u16) {
+        let begun = Instant::now();
+        while self.replica(index).readiness().await != wanted {
+            assert!(begun.elapsed() < PATIENCE, "it never says {wanted}");
+            sleep(ASK_EVERY).await;
+        }
+    }
+
     /// Ends every connection to the database, once.
     pub async fn disconnect_everybody(&self) {
         let database = self.database.as_ref().unwrap();
         database.disconnect_everybody().await.unwrap();
+    }
+
+    /// Where clients find a replica.
+    pub fn url(&self, index: usize) -> String {
+        self.urls.borrow()[index].clone()
     }
 
     /// A client that begins with a replica.
@@ -160,6 +260,7 @@ impl Bed {
             fleet,
             replicas,
             setting,
+            server,
             database: _database,
             _folder,
             ..
@@ -185,11 +286,20 @@ impl Bed {
         )
         .await;
         figures.print(&journeys);
+        drop(replicas);
+        if let Some(mut server) = server {
+            server.stop().await;
+        }
         journeys
     }
 }
 
 impl Held {
+    /// Another workflow, which somebody waits for.
+    pub fn add(&mut self, client: Client, journey: Journey) {
+        self.0.push((client, journey));
+    }
+
     /// Waits until each has been adopted; when the first was, and when the last.
     pub async fn adopted(&mut self, since: Instant) -> (Duration, Duration) {
         let watching = self.0.iter_mut().map(|(client, journey)| async move {

@@ -10,8 +10,8 @@ use tonic::{Code, Status};
 use contracts::client;
 use contracts::orchestrator::workflow_service_client::WorkflowServiceClient;
 use contracts::orchestrator::{
-    CreateWorkflowRequest, WatchWorkflowRequest, WorkflowEvent, WorkflowState,
-    watch_workflow_response, workflow_event,
+    CreateWorkflowRequest, ListWorkflowsRequest, WatchWorkflowRequest, WorkflowEvent,
+    WorkflowState, watch_workflow_response, workflow_event,
 };
 
 // What a caller has patience for.
@@ -103,6 +103,18 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Asks once, and nowhere else.
+    pub async fn ask(&self) -> Result<(), Status> {
+        let request = client::request(ListWorkflowsRequest::default(), PATIENCE);
+        self.workflows().list_workflows(request).await.map(|_| ())
+    }
+
+    /// Has a workflow taken in, at the first try or not.
+    pub async fn create_once(&self, request: CreateWorkflowRequest) -> Result<(), Status> {
+        let request = client::request(request, PATIENCE);
+        self.workflows().create_workflow(request).await.map(|_| ())
     }
 
     /// Watches to the end.

@@ -1,6 +1,7 @@
 //! Scripted agents that roam: each holds a session with one replica at a time, and goes to the next
 //! when that one is of no more use. Their work takes a moment, or waits for the test.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,11 @@ impl Fleet {
     /// What the held stages wait for.
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// Where the agents listen, in the order in which roads count them.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.agents.iter().map(|agent| agent.address())
     }
 
     /// Every call that any agent got.

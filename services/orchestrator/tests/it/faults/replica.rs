@@ -37,6 +37,7 @@ pub struct Setting {
 pub struct Replica {
     child: Child,
     pid: Pid,
+    grpc: SocketAddr,
     url: String,
     http: SocketAddr,
     _log: JoinSet<()>,
@@ -72,6 +73,7 @@ impl Replica {
         Self {
             child,
             pid,
+            grpc,
             url: format!("http://{grpc}"),
             http,
             _log: log,
@@ -81,6 +83,11 @@ impl Replica {
     /// Where it serves gRPC.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same as an address.
+    pub fn address(&self) -> SocketAddr {
+        self.grpc
     }
 
     /// `kill -9`.
