@@ -3,8 +3,10 @@
 
 pub mod agent;
 pub mod artifacts;
+pub mod enrolment;
 mod fitness;
 mod journal;
+pub mod leases;
 mod load;
 pub mod log_artifact;
 pub mod preparation;

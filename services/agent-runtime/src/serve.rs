@@ -13,18 +13,23 @@ use tonic::server::NamedService;
 use tonic_health::server::HealthReporter;
 use uuid::Uuid;
 
+use contracts::agent::type_name;
 use contracts::client;
 use contracts::orchestrator::Hello;
+use service_runtime::admission::Callers;
 use service_runtime::config::{ConfigError, DataArgs, ListenArgs, read_secret};
 use service_runtime::http_port;
 use service_runtime::server::{self, ServeError, Server};
+use service_runtime::tls::{Expected, Identity, Tls, TlsArgs};
 
 use crate::agent::Agent;
 use crate::artifacts::ArtifactSink;
+use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::fitness;
+use crate::leases::{Leases, Signed};
 use crate::process::leftovers;
 use crate::service::AgentService;
-use crate::session::{self, Standing};
+use crate::session::{self, Dialled, Standing};
 use crate::tasks::{ORPHAN_GRACE, RESULT_KEPT, TaskSettings, Tasks};
 
 // Settings that every agent has. (A doc comment here would become the command's own description.)
@@ -33,6 +38,12 @@ pub struct AgentArgs {
     /// Where and how to listen.
     #[command(flatten)]
     pub listen: ListenArgs,
+    /// Who it is.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// File with the token that gets this agent its first certificate, once. With --tls-ca, instead of --tls-cert and --tls-key.
+    #[arg(long, env = "AGENTIC_ENROLMENT_TOKEN_FILE", value_name = "FILE")]
+    pub enrolment_token_file: Option<PathBuf>,
     /// Where to keep things.
     #[command(flatten)]
     pub data: DataArgs,
@@ -57,6 +68,12 @@ pub struct AgentConfig {
     pub address: SocketAddr,
     /// Address for HTTP.
     pub http_address: Option<SocketAddr>,
+    /// Who it is, and whom it trusts.
+    pub tls: Tls,
+    /// Serve HTTP with the certificate, too.
+    pub http_tls: bool,
+    /// How it comes to its certificate; `None`: it has one, or needs none.
+    pub enrolment: Option<Enrolment>,
     /// URL that the orchestrator calls.
     pub advertise: Option<String>,
     /// The orchestrator.
@@ -76,15 +93,22 @@ pub struct AgentConfig {
 }
 
 impl AgentConfig {
-    /// Checks the settings. `name` names the agent's folder below the data folder.
+    /// Checks the settings. `name` is that of the agent's type, and of its folder below the data folder.
     pub fn new(args: AgentArgs, name: &str, default: SocketAddr) -> Result<Self, ConfigError> {
+        let data = args.data.data.join(name);
+        let enrolment = Enrolment::new(&args, &data)?;
+        let tls = match &enrolment {
+            None => args.tls.service()?,
+            Some(enrolment) => enrolment.current(),
+        };
+        is_of_type(&tls, name)?;
+        let secure = tls.can_serve() || enrolment.is_some();
         for (setting, url) in [
             ("--orchestrator-url", &args.orchestrator_url),
             ("--advertise", &args.advertise),
         ] {
             if let Some(url) = url {
-                client::channel(url, None)
-                    .map_err(|error| ConfigError::invalid(setting, error.to_string()))?;
+                check_url(url, secure).map_err(|problem| ConfigError::invalid(setting, problem))?;
             }
         }
         let token = match args.token_file {
@@ -98,16 +122,49 @@ impl AgentConfig {
         };
         Ok(Self {
             token,
-            address: args.listen.address(default)?,
-            http_address: args.listen.http_listen,
+            address: args.listen.address(default, secure)?,
+            http_address: args.listen.http_address(None, secure)?,
+            http_tls: args.listen.http_tls,
+            tls,
+            enrolment,
             advertise: args.advertise,
             orchestrator_url: args.orchestrator_url,
             slot_count: usize::from(args.slots),
-            data: args.data.data.join(name),
+            data,
             shutdown_grace: args.listen.shutdown_grace,
             reflection: args.listen.reflection,
             registry: None,
         })
+    }
+}
+
+fn is_of_type(tls: &Tls, name: &str) -> Result<(), ConfigError> {
+    if !tls.can_serve() {
+        return Ok(());
+    }
+    let found = match tls.identity() {
+        Some(Identity::Agent { agent_type, .. }) if type_name(agent_type) == name => return Ok(()),
+        Some(other) => format!("is that of {other}"),
+        None => "names no service of the mesh".to_owned(),
+    };
+    Err(ConfigError::invalid(
+        "--tls-cert",
+        format!(
+            "the certificate {found}; this agent needs one that names spiffe://agentic/agent/{name}"
+        ),
+    ))
+}
+
+fn check_url(url: &str, secure: bool) -> Result<(), String> {
+    client::endpoint(url).map_err(|error| error.to_string())?;
+    match (url.starts_with("https://"), secure) {
+        (true, false) => Err(format!(
+            "{url} needs a certificate of this agent: --tls-cert, --tls-key and --tls-ca"
+        )),
+        (false, true) => Err(format!(
+            "{url} is in clear text, and this agent has a certificate: https:// is needed"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -120,6 +177,9 @@ pub enum AgentError {
     /// The orchestrator's address.
     #[error("orchestrator address")]
     Orchestrator(#[from] client::ClientError),
+    /// No certificate.
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
     /// The data folder.
     #[error("data folder {folder}")]
     Data {
@@ -134,7 +194,7 @@ pub enum AgentError {
 /// Serves an agent until the token is cancelled. `bound` is told the address.
 pub async fn serve<A, S>(
     agent: Arc<A>,
-    config: AgentConfig,
+    mut config: AgentConfig,
     wrap: impl FnOnce(AgentService<A>) -> S,
     bound: Option<tokio::sync::oneshot::Sender<SocketAddr>>,
     shutdown: CancellationToken,
@@ -161,11 +221,18 @@ where
     }
 
     let tracker = TaskTracker::new();
+    let stop_session = CancellationToken::new();
+    if !has_certificate::<A>(&mut config, &tracker, &shutdown, &stop_session).await? {
+        return Ok(());
+    }
     let instance_id = Uuid::now_v7().to_string();
     let channel = config
         .orchestrator_url
         .as_deref()
-        .map(|url| client::channel(url, config.token.as_deref()))
+        .map(|url| {
+            let token = config.token.as_deref();
+            config.tls.channel(url, token, Expected::Orchestrator)
+        })
         .transpose()?;
     let sink = match &channel {
         Some(channel) => ArtifactSink::Mesh {
@@ -191,31 +258,33 @@ where
         stop_work.clone(),
     ));
 
-    let mut grpc = Server::new(config.reflection);
-    grpc.add(wrap(AgentService::new(tasks.clone(), tracker.clone())))
-        .await;
+    let mut grpc =
+        Server::new(config.reflection).secured(config.tls.clone(), Callers::Orchestrator);
+    let leases = Leases::new(config.orchestrator_url.is_some() && config.tls.can_serve());
+    let service = AgentService::new(tasks.clone(), tracker.clone(), leases.clone());
+    grpc.add(Signed::new(wrap(service))).await;
     let standing = Health::<S> {
         reporter: grpc.health(),
         service: std::marker::PhantomData,
     };
-    let stop_session = CancellationToken::new();
+    tracker.spawn(config.tls.clone().watch(stop_session.clone()));
     tracker.spawn(fitness::watch(folder, tasks.clone(), stop_session.clone()));
     match channel {
         None => standing.set(true).await,
         Some(channel) => {
             let hello = hello(&*agent, &config, instance_id, address).await;
             let stop = stop_session.clone();
-            tracker.spawn(session::hold(channel, hello, tasks.clone(), standing, stop));
+            let dialled = Dialled {
+                channel,
+                hello,
+                leases,
+            };
+            tracker.spawn(session::hold(dialled, tasks.clone(), standing, stop));
         }
     }
     if let Some(http_address) = config.http_address {
         let listener = server::bind(http_address).await?;
-        serve_http(
-            listener,
-            config.registry.clone(),
-            &tracker,
-            stop_session.clone(),
-        );
+        serve_http(listener, &config, &tracker, stop_session.clone());
     }
 
     let stop_server = CancellationToken::new();
@@ -246,6 +315,25 @@ where
     Ok(served?)
 }
 
+// False: the process was to stop before it had one that it needs.
+async fn has_certificate<A: Agent>(
+    config: &mut AgentConfig,
+    tracker: &TaskTracker,
+    shutdown: &CancellationToken,
+    stop: &CancellationToken,
+) -> Result<bool, AgentError> {
+    let Some(enrolment) = config.enrolment.clone() else {
+        return Ok(true);
+    };
+    let Some(tls) = enrolment.enrol(shutdown).await? else {
+        return Ok(false);
+    };
+    is_of_type(&tls, type_name(A::TYPE)).map_err(EnrolmentError::Type)?;
+    tracker.spawn(enrolment.renew(tls.clone(), stop.clone()));
+    config.tls = tls;
+    Ok(true)
+}
+
 // The folder for attempts, empty, with nothing left of an agent that was killed.
 async fn tasks_folder(data: &std::path::Path) -> Result<PathBuf, AgentError> {
     let folder = data.join("tasks");
@@ -273,7 +361,10 @@ async fn hello<A: Agent>(
     Hello {
         instance_id,
         agent_type: A::TYPE.into(),
-        address: config.advertise.clone().unwrap_or_else(|| own_url(address)),
+        address: config
+            .advertise
+            .clone()
+            .unwrap_or_else(|| own_url(address, config.tls.can_serve())),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         protocol_min: session::PROTOCOL,
         protocol_max: session::PROTOCOL,
@@ -285,26 +376,36 @@ async fn hello<A: Agent>(
 
 /// Where others reach a service that listens on `address`. Replicas of a container service share its
 /// name: what tells them apart, and what survives a restart, is the host name of each.
-fn own_url(address: SocketAddr) -> String {
+fn own_url(address: SocketAddr, secure: bool) -> String {
     let port = address.port();
+    let scheme = if secure { "https" } else { "http" };
     match nix::unistd::gethostname() {
         Ok(name) if address.ip().is_unspecified() => {
-            format!("http://{}:{port}", name.to_string_lossy())
+            format!("{scheme}://{}:{port}", name.to_string_lossy())
         }
-        Ok(_) | Err(_) => format!("http://{address}"),
+        Ok(_) | Err(_) => format!("{scheme}://{address}"),
     }
 }
 
 fn serve_http(
     listener: tokio::net::TcpListener,
-    registry: Option<prometheus::Registry>,
+    config: &AgentConfig,
     tracker: &TaskTracker,
     stop: CancellationToken,
 ) {
-    let ready: http_port::Readiness = Arc::new(|| Box::pin(async { Ok(()) }));
-    let router = http_port::router(ready, registry, Vec::new());
+    let tls = config.tls.clone();
+    let ready: http_port::Readiness = Arc::new(move || {
+        let checked = tls.check();
+        Box::pin(async { checked })
+    });
+    let router = http_port::router(ready, config.registry.clone(), Vec::new());
+    let tls = if config.http_tls {
+        config.tls.clone()
+    } else {
+        Tls::default()
+    };
     tracker.spawn(async move {
-        if let Err(error) = http_port::serve(listener, router, stop).await {
+        if let Err(error) = http_port::serve(listener, tls, router, stop).await {
             tracing::error!(%error, "the HTTP port broke");
         }
     });
@@ -340,13 +441,13 @@ mod tests {
 
     #[test]
     fn an_agent_that_listens_everywhere_is_reached_by_its_host_name() {
-        let url = own_url("0.0.0.0:50062".parse().unwrap());
+        let url = own_url("0.0.0.0:50062".parse().unwrap(), false);
         let name = nix::unistd::gethostname().unwrap();
         assert_eq!(url, format!("http://{}:50062", name.to_string_lossy()));
-        assert_eq!(own_url("[::]:50062".parse().unwrap()), url);
+        assert_eq!(own_url("[::]:50062".parse().unwrap(), false), url);
         assert_eq!(
-            own_url("10.1.2.3:50062".parse().unwrap()),
-            "http://10.1.2.3:50062"
+            own_url("10.1.2.3:50062".parse().unwrap(), true),
+            "https://10.1.2.3:50062"
         );
     }
 }

@@ -13,6 +13,7 @@ use contracts::task::TaskContext;
 use contracts::{deployment, e2e, integration, scaffold, validation};
 
 use crate::agent::Agent;
+use crate::leases::Leases;
 use crate::tasks::Tasks;
 use crate::tasks::stream::Message;
 
@@ -23,12 +24,17 @@ const GRACE_MOST: Duration = Duration::from_mins(1);
 pub struct AgentService<A: Agent> {
     tasks: Arc<Tasks<A>>,
     tracker: TaskTracker,
+    leases: Leases,
 }
 
 impl<A: Agent> AgentService<A> {
     /// Serves the tasks of a table.
-    pub fn new(tasks: Arc<Tasks<A>>, tracker: TaskTracker) -> Self {
-        Self { tasks, tracker }
+    pub fn new(tasks: Arc<Tasks<A>>, tracker: TaskTracker, leases: Leases) -> Self {
+        Self {
+            tasks,
+            tracker,
+            leases,
+        }
     }
 }
 
@@ -37,6 +43,7 @@ impl<A: Agent> Clone for AgentService<A> {
         Self {
             tasks: self.tasks.clone(),
             tracker: self.tracker.clone(),
+            leases: self.leases.clone(),
         }
     }
 }
@@ -54,8 +61,11 @@ macro_rules! serve {
                 &self,
                 request: Request<$module::ExecuteRequest>,
             ) -> Result<Response<Self::ExecuteStream>, Status> {
-                let request = request.into_inner();
+                let (metadata, extensions, request) = request.into_parts();
                 let (context, task) = required(request.context, request.task)?;
+                self.leases
+                    .check(&metadata, &extensions, context.lease_epoch)
+                    .await?;
                 let attachment = self.tasks.execute(context, task).await?;
                 let messages = attachment.pump(&self.tracker, |message| {
                     let payload = match message {

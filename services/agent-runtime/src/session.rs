@@ -20,6 +20,7 @@ use contracts::orchestrator::{
 use contracts::wire_time;
 
 use crate::agent::Agent;
+use crate::leases::Leases;
 use crate::load::Load;
 use crate::tasks::Tasks;
 
@@ -45,10 +46,19 @@ pub(crate) trait Standing: Send + Sync {
     fn set(&self, serving: bool) -> impl Future<Output = ()> + Send;
 }
 
+/// The way to the orchestrator, and what is said and learned on it.
+pub(crate) struct Dialled {
+    /// The way.
+    pub(crate) channel: ClientChannel,
+    /// What is said first.
+    pub(crate) hello: Hello,
+    /// What is learned.
+    pub(crate) leases: Leases,
+}
+
 /// Holds sessions, one after the other, until the token is cancelled.
 pub(crate) async fn hold<A: Agent>(
-    channel: ClientChannel,
-    hello: Hello,
+    dialled: Dialled,
     tasks: Arc<Tasks<A>>,
     standing: impl Standing,
     shutdown: CancellationToken,
@@ -60,7 +70,7 @@ pub(crate) async fn hold<A: Agent>(
         let opened = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            opened = open(channel.clone(), &hello, &tasks) => opened,
+            opened = open(&dialled, &tasks) => opened,
         };
         match opened {
             Ok(session) => {
@@ -105,15 +115,11 @@ enum End {
     Lost(String),
 }
 
-async fn open<A: Agent>(
-    channel: ClientChannel,
-    hello: &Hello,
-    tasks: &Tasks<A>,
-) -> Result<Session, Status> {
+async fn open<A: Agent>(dialled: &Dialled, tasks: &Tasks<A>) -> Result<Session, Status> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let hello = Hello {
         running: tasks.running(),
-        ..hello.clone()
+        ..dialled.hello.clone()
     };
     let first = ConnectRequest {
         payload: Some(connect_request::Payload::Hello(hello)),
@@ -121,7 +127,7 @@ async fn open<A: Agent>(
     // The queue is empty: this cannot wait.
     let _ = sender.try_send(first);
     let opening = async {
-        let mut answers = AgentRegistryServiceClient::new(channel)
+        let mut answers = AgentRegistryServiceClient::new(dialled.channel.clone())
             .connect(ReceiverStream::new(receiver))
             .await?
             .into_inner();
@@ -139,8 +145,10 @@ async fn open<A: Agent>(
         session_epoch,
         beat_interval,
         stop_task_ids,
+        lease_public_key,
         ..
     } = welcome;
+    dialled.leases.learn(lease_public_key);
     tasks.stop(&stop_task_ids);
     Ok(Session {
         epoch: session_epoch,

@@ -7,6 +7,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser};
 use service_runtime::config;
 use service_runtime::telemetry::{LogFormat, TelemetryArgs};
+use service_runtime::tls::TlsArgs;
 
 use crate::exit::Exit;
 use crate::output::Color;
@@ -53,6 +54,9 @@ pub struct Global {
     /// File with the bearer token to show.
     #[arg(long, global = true, env = "AGENTIC_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// How the mesh is known, and who calls it.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Print one JSON object per line, in the protobuf JSON mapping.
     #[arg(long, global = true)]
     pub json: bool,

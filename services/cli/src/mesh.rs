@@ -13,9 +13,11 @@ use contracts::orchestrator::artifact_service_client::ArtifactServiceClient;
 use contracts::orchestrator::audit_service_client::AuditServiceClient;
 use contracts::orchestrator::clarification_service_client::ClarificationServiceClient;
 use contracts::orchestrator::decision_service_client::DecisionServiceClient;
+use contracts::orchestrator::enrolment_service_client::EnrolmentServiceClient;
 use contracts::orchestrator::pipeline_service_client::PipelineServiceClient;
 use contracts::orchestrator::token_service_client::TokenServiceClient;
 use contracts::orchestrator::workflow_service_client::WorkflowServiceClient;
+use service_runtime::tls::{Expected, TlsArgs};
 use tonic::{Request, Response, Status};
 
 use crate::error::Error;
@@ -30,6 +32,8 @@ pub struct Place {
     pub data: PathBuf,
     /// File with the bearer token.
     pub token_file: Option<PathBuf>,
+    /// How the mesh is known, and who calls it.
+    pub tls: TlsArgs,
 }
 
 /// The mesh, found.
@@ -72,7 +76,10 @@ impl Mesh {
             Some(file) => Some(secret_file::read(file)?),
             None => own_token(&place)?,
         };
-        let channel = client::channel(&address, token.as_deref()).map_err(|error| {
+        let tls = place.tls.client();
+        let tls = tls.map_err(|error| Error::Configuration(error.to_string()))?;
+        let channel = tls.channel(&address, token.as_deref(), Expected::Host);
+        let channel = channel.map_err(|error| {
             Error::Configuration(format!("cannot use the mesh's address: {error}"))
         })?;
         Ok(Self {
@@ -123,6 +130,10 @@ impl Mesh {
     service!(
         /// Tokens.
         tokens -> TokenServiceClient
+    );
+    service!(
+        /// Certificates of agents.
+        enrolment -> EnrolmentServiceClient
     );
 
     /// Calls until it is answered by anything but UNAVAILABLE, a few times at most.
@@ -203,6 +214,7 @@ mod tests {
             orchestrator: None,
             data: data.to_owned(),
             token_file: None,
+            tls: TlsArgs::default(),
         }
     }
 

@@ -29,6 +29,7 @@ impl Surroundings {
                 orchestrator: global.orchestrator.clone(),
                 data: global.data.clone(),
                 token_file: global.token_file.clone(),
+                tls: global.tls.clone(),
             },
             no_input: global.no_input,
         }

@@ -5,10 +5,12 @@ mod answer;
 mod artifacts;
 mod audit;
 mod cancel;
+mod certs;
 mod completions;
 mod decisions;
 mod doctor;
 mod down;
+mod enrol;
 mod events;
 mod list;
 mod logs;
@@ -84,6 +86,10 @@ pub enum Verb {
     Token(token::TokenArgs),
     /// Look at projects as the agents do.
     Project(project::ProjectArgs),
+    /// Make an authority and certificates for the services of a mesh.
+    Certs(certs::CertsArgs),
+    /// Make a token with which an agent gets its first certificate.
+    Enrol(enrol::EnrolArgs),
     /// Say what is missing on this machine, and how to get it.
     Doctor(doctor::DoctorArgs),
     /// Print the completions of a shell.
@@ -117,6 +123,8 @@ impl Verb {
             Self::Audit(_) => "audit",
             Self::Token(_) => "token",
             Self::Project(_) => "project",
+            Self::Certs(_) => "certs",
+            Self::Enrol(_) => "enrol",
             Self::Doctor(_) => "doctor",
             Self::Completions(_) => "completions",
         }
@@ -158,6 +166,8 @@ pub async fn run(
         Verb::Audit(args) => audit::run(args, surroundings).await,
         Verb::Token(args) => token::run(args, surroundings).await,
         Verb::Project(args) => project::run(&args, surroundings),
+        Verb::Certs(args) => certs::run(&args, surroundings),
+        Verb::Enrol(args) => enrol::run(args, surroundings).await,
         Verb::Doctor(args) => doctor::run(args, surroundings).await,
         Verb::Completions(args) => completions::run(&args, surroundings),
     }

@@ -8,6 +8,7 @@ use tonic::{Code, Request, Status, Streaming};
 use crate::client::ClientChannel;
 use crate::deployment::DeploymentResult;
 use crate::integration::IntegrationResult;
+use crate::lease::Signer;
 use crate::orchestrator::{StageResult, StageTask, stage_result, stage_task};
 use crate::task::{AgentType, Outcome, StageInput, TaskContext, TaskEvent};
 use crate::{deployment, e2e, integration, scaffold, validation};
@@ -33,15 +34,26 @@ pub struct Cancellation {
 }
 
 macro_rules! execute {
-    ($module:ident, $client_module:ident::$client:ident, $variant:ident, $channel:expr, $context:expr, $task:expr) => {{
-        let mut client = $module::$client_module::$client::new($channel)
+    ($module:ident, $client_module:ident::$client:ident, $variant:ident, $call:expr, $task:expr) => {{
+        let Call {
+            channel,
+            context,
+            signer,
+        } = $call;
+        let mut client = $module::$client_module::$client::new(channel)
             .max_decoding_message_size(crate::RESPONSE_BYTES)
             .max_encoding_message_size(crate::RESPONSE_BYTES);
         let request = $module::ExecuteRequest {
-            context: Some($context),
+            context: Some(context),
             task: Some($task),
         };
-        let stream = client.execute(Request::new(request)).await?.into_inner();
+        let mut request = Request::new(request);
+        if let Some(signer) = signer {
+            let path = format!("/{}/Execute", service_name(AgentType::$variant));
+            let message = request.get_ref().encode_to_vec();
+            signer.sign(&path, &message, request.metadata_mut());
+        }
+        let stream = client.execute(request).await?.into_inner();
         Ok(messages(
             stream,
             |response: $module::ExecuteResponse| match response.payload {
@@ -76,21 +88,41 @@ macro_rules! cancel {
     }};
 }
 
+struct Call<'a> {
+    channel: ClientChannel,
+    context: TaskContext,
+    signer: Option<&'a Signer>,
+}
+
 /// Runs a task, or goes on with it. The stream ends after the result, or with an error.
 pub async fn execute(
     channel: ClientChannel,
     context: TaskContext,
     task: StageTask,
 ) -> Result<BoxStream<'static, Result<AgentMessage, Status>>, Status> {
+    execute_signed(channel, context, task, None).await
+}
+
+/// The same; with a signer the agent can tell that the lease is its orchestrator's.
+pub async fn execute_signed(
+    channel: ClientChannel,
+    context: TaskContext,
+    task: StageTask,
+    signer: Option<&Signer>,
+) -> Result<BoxStream<'static, Result<AgentMessage, Status>>, Status> {
     use stage_task::Task;
+    let call = Call {
+        channel,
+        context,
+        signer,
+    };
     match task.task {
         Some(Task::Scaffold(task)) => {
             execute!(
                 scaffold,
                 scaffold_service_client::ScaffoldServiceClient,
                 Scaffold,
-                channel,
-                context,
+                call,
                 task
             )
         }
@@ -99,26 +131,19 @@ pub async fn execute(
                 validation,
                 validation_service_client::ValidationServiceClient,
                 Validation,
-                channel,
-                context,
+                call,
                 task
             )
         }
-        Some(Task::E2e(task)) => execute!(
-            e2e,
-            e2e_service_client::E2eServiceClient,
-            E2e,
-            channel,
-            context,
-            task
-        ),
+        Some(Task::E2e(task)) => {
+            execute!(e2e, e2e_service_client::E2eServiceClient, E2e, call, task)
+        }
         Some(Task::Integration(task)) => {
             execute!(
                 integration,
                 integration_service_client::IntegrationServiceClient,
                 Integration,
-                channel,
-                context,
+                call,
                 task
             )
         }
@@ -127,8 +152,7 @@ pub async fn execute(
                 deployment,
                 deployment_service_client::DeploymentServiceClient,
                 Deployment,
-                channel,
-                context,
+                call,
                 task
             )
         }

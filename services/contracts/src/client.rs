@@ -65,7 +65,12 @@ impl Interceptor for Outbound {
 
 /// A channel that connects at its first call, and again whenever it must.
 pub fn channel(address: &str, token: Option<&str>) -> Result<ClientChannel, ClientError> {
-    let endpoint = Endpoint::from_shared(address.to_owned())
+    with_outbound(endpoint(address)?.connect_lazy(), token)
+}
+
+/// Where to connect, with keep-alive: for channels that bring a way of their own to do so.
+pub fn endpoint(address: &str) -> Result<Endpoint, ClientError> {
+    Ok(Endpoint::from_shared(address.to_owned())
         .map_err(|source| ClientError::Address {
             address: address.to_owned(),
             source,
@@ -74,8 +79,7 @@ pub fn channel(address: &str, token: Option<&str>) -> Result<ClientChannel, Clie
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .tcp_nodelay(true);
-    with_outbound(endpoint.connect_lazy(), token)
+        .tcp_nodelay(true))
 }
 
 /// Wraps a channel made elsewhere, such as an in-memory one.

@@ -25,6 +25,7 @@ pub mod client;
 pub mod error;
 pub mod id;
 pub mod json;
+pub mod lease;
 pub mod parse;
 pub mod trace;
 pub mod wire_time;

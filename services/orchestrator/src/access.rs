@@ -12,9 +12,9 @@ use contracts::trace;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::HeaderMap;
+use service_runtime::tls::{self, Peer};
 use tokio_util::task::TaskTracker;
 use tonic::Status;
-use tonic::transport::server::TcpConnectInfo;
 use tracing::Span;
 
 pub mod audit;
@@ -79,19 +79,21 @@ struct Call {
     path: String,
     method: Option<&'static Method>,
     address: Option<IpAddr>,
+    // The agent whose certificate the connection was opened with.
+    agent: Option<tls::Identity>,
 }
 
 impl Call {
     fn of<B>(request: &http::Request<B>) -> Self {
         let path = request.uri().path();
+        let peer = Peer::of(request.extensions());
         Self {
             method: method::of_path(path),
             path: path.trim_start_matches('/').to_owned(),
-            address: request
-                .extensions()
-                .get::<TcpConnectInfo>()
-                .and_then(TcpConnectInfo::remote_addr)
-                .map(|address| address.ip()),
+            address: peer.address.map(|address| address.ip()),
+            agent: peer
+                .identity
+                .filter(|identity| matches!(identity, tls::Identity::Agent { .. })),
         }
     }
 
@@ -209,6 +211,9 @@ impl Access {
             .method
             .is_some_and(|method| method.callers == Callers::Everybody);
         let Some(bearer) = identity::bearer(headers)? else {
+            if let Some(agent) = &call.agent {
+                return Ok(Some((Arc::new(Identity::of_agent(agent)), None)));
+            }
             if self.mode == Mode::Open || is_open_to_all {
                 return Ok(None);
             }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser};
@@ -9,6 +10,8 @@ use clap::{Args, Parser};
 use service_runtime::config::{ConfigError, DataArgs, ListenArgs, read_secret};
 use service_runtime::health_check::Verb;
 use service_runtime::telemetry::TelemetryArgs;
+use service_runtime::tls::authority::Authority;
+use service_runtime::tls::{Identity, Tls, TlsArgs};
 
 use crate::access::config::{AccessArgs, AccessConfig};
 use crate::artifacts::Location;
@@ -40,9 +43,15 @@ pub struct OrchestratorArgs {
     /// Where and how to listen.
     #[command(flatten)]
     pub listen: ListenArgs,
+    /// Who it is.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Where to keep things.
     #[command(flatten)]
     pub data: DataArgs,
+    /// How agents come to certificates.
+    #[command(flatten)]
+    pub enrolment: EnrolmentArgs,
     /// PostgreSQL, such as `postgres://agentic@db/agentic?sslmode=require`.
     #[arg(
         long,
@@ -71,6 +80,81 @@ pub struct OrchestratorArgs {
     pub bootstrap_agent_token_file: Option<PathBuf>,
 }
 
+// How agents come to certificates. (A doc comment here would become the command's own description.)
+#[derive(Debug, Clone, Args)]
+pub struct EnrolmentArgs {
+    /// File with the certificate of the authority that issues certificates to agents. Left out: none are issued.
+    #[arg(long, env = "AGENTIC_ENROLMENT_CA_CERT", value_name = "FILE")]
+    pub enrolment_ca_cert: Option<PathBuf>,
+    /// File with the key of --enrolment-ca-cert.
+    #[arg(long, env = "AGENTIC_ENROLMENT_CA_KEY", value_name = "FILE")]
+    pub enrolment_ca_key: Option<PathBuf>,
+    /// How long the certificates of agents hold, 5s to 30days. Agents renew them in time.
+    #[arg(long, env = "AGENTIC_ENROLMENT_LIFETIME", value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub enrolment_lifetime: Duration,
+}
+
+impl Default for EnrolmentArgs {
+    fn default() -> Self {
+        Self {
+            enrolment_ca_cert: None,
+            enrolment_ca_key: None,
+            enrolment_lifetime: Duration::from_hours(24),
+        }
+    }
+}
+
+/// Issues certificates to agents.
+#[derive(Clone)]
+pub struct Enrolment {
+    /// Who signs.
+    pub authority: Arc<Authority>,
+    /// For how long.
+    pub lifetime: Duration,
+}
+
+impl std::fmt::Debug for Enrolment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Enrolment for {:?}", self.lifetime)
+    }
+}
+
+impl EnrolmentArgs {
+    fn check(self) -> Result<Option<Enrolment>, ConfigError> {
+        let lifetime = self.enrolment_lifetime;
+        if !(Duration::from_secs(5)..=Duration::from_hours(24 * 30)).contains(&lifetime) {
+            let problem = "is not between 5s and 30days";
+            return Err(ConfigError::invalid("--enrolment-lifetime", problem));
+        }
+        let (certificate, key) = match (self.enrolment_ca_cert, self.enrolment_ca_key) {
+            (None, None) => return Ok(None),
+            (Some(certificate), Some(key)) => (certificate, key),
+            (Some(_), None) => {
+                let problem = "is required (AGENTIC_ENROLMENT_CA_KEY) with --enrolment-ca-cert";
+                return Err(ConfigError::invalid("--enrolment-ca-key", problem));
+            }
+            (None, Some(_)) => {
+                let problem = "is required (AGENTIC_ENROLMENT_CA_CERT) with --enrolment-ca-key";
+                return Err(ConfigError::invalid("--enrolment-ca-cert", problem));
+            }
+        };
+        let read = |setting: &str, file: &Path| {
+            std::fs::read_to_string(file).map_err(|error| {
+                ConfigError::invalid(setting, format!("{}: {error}", file.display()))
+            })
+        };
+        let authority = Authority::read(
+            &read("--enrolment-ca-cert", &certificate)?,
+            &read("--enrolment-ca-key", &key)?,
+        )
+        .map_err(|error| ConfigError::invalid("--enrolment-ca-cert", error.to_string()))?;
+        Ok(Some(Enrolment {
+            authority: Arc::new(authority),
+            lifetime,
+        }))
+    }
+}
+
 /// Checked settings.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -78,6 +162,12 @@ pub struct Config {
     pub address: SocketAddr,
     /// Address for HTTP; `None`: none is served.
     pub http_address: Option<SocketAddr>,
+    /// Who it is, and whom it trusts.
+    pub tls: Tls,
+    /// Serve HTTP with the certificate, too.
+    pub http_tls: bool,
+    /// Issues certificates to agents; `None`: nobody does here.
+    pub enrolment: Option<Enrolment>,
     /// Connection string of PostgreSQL.
     pub database_url: String,
     /// Most connections.
@@ -99,6 +189,12 @@ pub struct Config {
 impl Config {
     /// Checks the settings.
     pub fn new(args: OrchestratorArgs) -> Result<Self, ConfigError> {
+        let tls = args.tls.service()?;
+        let secure = tls.can_serve();
+        if secure && tls.identity() != Some(Identity::Orchestrator) {
+            let problem = format!("must be one that names {}", Identity::Orchestrator);
+            return Err(ConfigError::invalid("--tls-cert", problem));
+        }
         let database_url = args.database_url.ok_or_else(|| {
             ConfigError::invalid(
                 "--database-url",
@@ -116,7 +212,7 @@ impl Config {
                 .map_err(|error| ConfigError::invalid("--artifacts", format!("{error}")))?,
             None => Location::Folder(data.join("artifacts")),
         };
-        let address = args.listen.address(DEFAULT_LISTEN)?;
+        let address = args.listen.address(DEFAULT_LISTEN, secure)?;
         let access = AccessConfig::new(
             &args.access,
             [args.bootstrap_token_file, args.bootstrap_agent_token_file],
@@ -125,7 +221,10 @@ impl Config {
         Ok(Self {
             address,
             access,
-            http_address: Some(args.listen.http_listen.unwrap_or(DEFAULT_HTTP)),
+            http_address: args.listen.http_address(Some(DEFAULT_HTTP), secure)?,
+            tls,
+            http_tls: args.listen.http_tls,
+            enrolment: args.enrolment.check()?,
             database_url,
             connections: usize::from(args.database_connections),
             artifacts,

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use contracts::agent::AGENT_TYPES;
 use contracts::id::WorkflowId;
+use contracts::lease::Signer;
 use contracts::task::AgentType;
 
 use crate::agents::Agents;
@@ -68,6 +69,7 @@ struct Shared {
     store: Store,
     committer: Committer,
     agents: Agents,
+    signer: Arc<Signer>,
     events: Events,
     hints: Hints,
     logs: Logs,
@@ -93,6 +95,8 @@ pub struct Parts {
     pub store: Store,
     /// Agents that are connected here.
     pub agents: Agents,
+    /// What leases are signed with.
+    pub signer: Arc<Signer>,
     /// Live events.
     pub events: Events,
     /// Live logs.
@@ -117,6 +121,7 @@ impl Engine {
                 store: parts.store,
                 committer,
                 agents: parts.agents,
+                signer: parts.signer,
                 events: parts.events,
                 hints: Hints::default(),
                 logs: parts.logs,

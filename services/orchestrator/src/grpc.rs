@@ -21,6 +21,7 @@ pub mod artifact_service;
 pub mod audit_service;
 pub mod clarification_service;
 pub mod decision_service;
+pub mod enrolment_service;
 pub mod pipeline_service;
 pub mod token_service;
 mod watch;

@@ -13,7 +13,7 @@ async fn main() -> anyhow::Result<()> {
     let mut checked =
         Config::new(arguments.orchestrator).unwrap_or_else(|error| config::exit_with(&error));
     if let Some(verb) = arguments.verb {
-        return Ok(verb.run(checked.address).await?);
+        return Ok(verb.run(checked.address, &checked.tls).await?);
     }
     let telemetry = telemetry::start("orchestrator", &arguments.telemetry)?;
     checked.registry = Some(telemetry.registry());

@@ -10,16 +10,20 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use contracts::MESSAGE_BYTES;
+use contracts::lease::Signer;
 use contracts::orchestrator::agent_registry_service_server::AgentRegistryServiceServer;
 use contracts::orchestrator::artifact_service_server::ArtifactServiceServer;
 use contracts::orchestrator::audit_service_server::AuditServiceServer;
 use contracts::orchestrator::clarification_service_server::ClarificationServiceServer;
 use contracts::orchestrator::decision_service_server::DecisionServiceServer;
+use contracts::orchestrator::enrolment_service_server::EnrolmentServiceServer;
 use contracts::orchestrator::pipeline_service_server::PipelineServiceServer;
 use contracts::orchestrator::token_service_server::TokenServiceServer;
 use contracts::orchestrator::workflow_service_server::WorkflowServiceServer;
+use service_runtime::admission::Callers;
 use service_runtime::http_port;
 use service_runtime::server::{self, ServeError, Server};
+use service_runtime::tls::Tls;
 
 use crate::access::audit::Audit;
 use crate::access::config::BootstrapToken;
@@ -38,6 +42,7 @@ use crate::grpc::artifact_service::ArtifactService;
 use crate::grpc::audit_service::AuditService;
 use crate::grpc::clarification_service::ClarificationService;
 use crate::grpc::decision_service::DecisionService;
+use crate::grpc::enrolment_service::EnrolmentService;
 use crate::grpc::pipeline_service::PipelineService;
 use crate::grpc::token_service::TokenService;
 use crate::grpc::workflow_service::WorkflowService;
@@ -69,6 +74,9 @@ pub enum OrchestratorError {
     /// The artifact store.
     #[error("artifact store")]
     Artifacts(#[from] ArtifactError),
+    /// The key that leases are signed with.
+    #[error(transparent)]
+    Signer(#[from] contracts::lease::KeyError),
     /// What an earlier life left.
     #[error("recovery")]
     Recovery(#[from] EngineError),
@@ -98,10 +106,12 @@ pub async fn serve(
         clock.set(now, asked.elapsed());
     }
     let agents = Agents::default();
+    let signer = Arc::new(Signer::generate()?);
     // Loops end with the first token; sessions and calls go on until they have drained.
     let engine = Engine::new(Parts {
         store: store.clone(),
         agents: agents.clone(),
+        signer: signer.clone(),
         events: Events::default(),
         logs: Logs::default(),
         clock: clock.clone(),
@@ -114,17 +124,20 @@ pub async fn serve(
     }
     engine.start();
     tracker.spawn(metrics::observe(engine.clone(), shutdown.clone()));
+    tracker.spawn(config.tls.clone().watch(shutdown.clone()));
     let sessions = Sessions {
         agents: agents.clone(),
         arbiter: engine.clone(),
         clock,
         tracker: tracker.clone(),
         shutdown: shutdown.clone(),
+        tls: config.tls.clone(),
+        signer,
     };
 
     let tokens = Tokens::new(store.clone());
     keep_tokens(&tokens, &config.access.bootstrap).await?;
-    let mut services = Server::new(config.reflection);
+    let mut services = Server::new(config.reflection).secured(config.tls.clone(), Callers::Anyone);
     services.guard(AccessLayer::new(Access {
         mode: config.access.mode,
         tokens: tokens.clone(),
@@ -143,6 +156,8 @@ pub async fn serve(
         &tracker,
     )
     .await;
+    let enrolment = EnrolmentService::new(store.clone(), config.enrolment.clone());
+    add_enrolment(&mut services, enrolment).await;
     let stop_http = CancellationToken::new();
     let http = serve_http(&config, &engine, &tracker, &stop_http).await?;
     // Nobody waits for the addresses any more: serve all the same.
@@ -232,6 +247,11 @@ async fn add_services(
     );
 }
 
+async fn add_enrolment(services: &mut Server, enrolment: EnrolmentService) {
+    let service = EnrolmentServiceServer::new(enrolment).max_decoding_message_size(MESSAGE_BYTES);
+    services.add_serving(service).await;
+}
+
 async fn serve_http(
     config: &Config,
     engine: &Engine,
@@ -246,9 +266,12 @@ async fn serve_http(
         .local_addr()
         .map_err(|source| ServeError::Bind { address, source })?;
     let store = engine.store().clone();
+    let tls = config.tls.clone();
     let ready: http_port::Readiness = Arc::new(move || {
         let store = store.clone();
+        let tls = tls.clone();
         Box::pin(async move {
+            tls.check()?;
             store
                 .ping()
                 .await
@@ -261,8 +284,13 @@ async fn serve_http(
         config.access.origins.clone(),
     );
     let stop = stop.clone();
+    let tls = if config.http_tls {
+        config.tls.clone()
+    } else {
+        Tls::default()
+    };
     tracker.spawn(async move {
-        if let Err(error) = http_port::serve(listener, router, stop).await {
+        if let Err(error) = http_port::serve(listener, tls, router, stop).await {
             tracing::error!(%error, "the HTTP port broke");
         }
     });

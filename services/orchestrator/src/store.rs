@@ -20,6 +20,7 @@ mod columns;
 pub mod commit;
 pub mod connection;
 pub mod decisions;
+pub mod enrolment;
 pub mod events;
 pub mod hints;
 mod migrate;
@@ -32,6 +33,7 @@ mod transport;
 pub mod workflows;
 
 use connection::{Client, GenericClient, Silence};
+use transport::Secured;
 
 /// Longest wait for a connection of the pool.
 const WAIT: Duration = Duration::from_secs(3);
@@ -150,6 +152,7 @@ const COMMITTERS: usize = 2;
 pub struct Store {
     pool: Pool,
     config: Config,
+    tls: Option<Secured>,
     commits: Pool,
     silence: Silence,
 }
@@ -160,7 +163,9 @@ type Messages = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
 impl Store {
     /// At most so many connections, and those of the group commit. Nothing is connected yet.
     pub fn new(url: &str, connections: usize) -> Result<Self, StoreError> {
-        let config = config(url)?;
+        let split = transport::split(url);
+        let config = config(&split.url)?;
+        let tls = split.tls(&config).map_err(StoreError::Url)?;
         let mut planned_once = config.clone();
         let options = config.get_options().unwrap_or_default();
         let timeout = COMMIT.as_millis();
@@ -169,9 +174,10 @@ impl Store {
         ));
         let silence = Silence::default();
         Ok(Self {
-            pool: pool(&config, connections, &silence)?,
-            commits: pool(&planned_once, COMMITTERS, &silence)?,
+            pool: pool(&config, tls.clone(), connections, &silence)?,
+            commits: pool(&planned_once, tls.clone(), COMMITTERS, &silence)?,
             config,
+            tls,
             silence,
         })
     }
@@ -185,12 +191,12 @@ impl Store {
     async fn connect(&self, name: &str) -> Result<(tokio_postgres::Client, Messages), StoreError> {
         let mut config = self.config.clone();
         config.application_name(name);
-        Ok(match transport::tls(&config) {
+        Ok(match self.tls.clone() {
             None => {
                 let (client, connection) = config.connect(NoTls).await?;
                 (client, messages(connection))
             }
-            Some(tls) => {
+            Some(Secured(tls)) => {
                 let (client, connection) = config.connect(tls).await?;
                 (client, messages(connection))
             }
@@ -257,14 +263,19 @@ fn config(url: &str) -> Result<Config, StoreError> {
     Ok(config)
 }
 
-fn pool(config: &Config, connections: usize, silence: &Silence) -> Result<Pool, StoreError> {
+fn pool(
+    config: &Config,
+    tls: Option<Secured>,
+    connections: usize,
+    silence: &Silence,
+) -> Result<Pool, StoreError> {
     let config = config.clone();
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
-    let manager = match transport::tls(&config) {
+    let manager = match tls {
         None => Manager::from_config(config, NoTls, recycling),
-        Some(tls) => Manager::from_config(config, tls, recycling),
+        Some(Secured(tls)) => Manager::from_config(config, tls, recycling),
     };
     Ok(Pool::builder(manager)
         .max_size(connections)

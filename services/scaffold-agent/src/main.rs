@@ -13,7 +13,7 @@ async fn main() -> anyhow::Result<()> {
         Err(error) => config::exit_with(&error),
     };
     if let Some(verb) = cli.verb {
-        return Ok(verb.run(config.agent.address).await?);
+        return Ok(verb.run(config.agent.address, &config.agent.tls).await?);
     }
     let telemetry = telemetry::start("scaffold-agent", &cli.telemetry)?;
     config.agent.registry = Some(telemetry.registry());

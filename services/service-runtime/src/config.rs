@@ -30,19 +30,42 @@ pub struct ListenArgs {
     /// Address for /health/live, /health/ready and /metrics. Left out: none (the orchestrator: 127.0.0.1:3000).
     #[arg(long, env = "AGENTIC_HTTP_LISTEN", value_name = "ADDRESS")]
     pub http_listen: Option<SocketAddr>,
+    /// Serve --http-listen with the certificate of --tls-cert, too; callers show none.
+    #[arg(long, env = "AGENTIC_HTTP_TLS", default_value_t = false)]
+    pub http_tls: bool,
     /// Serve gRPC reflection.
     #[arg(long, env = "AGENTIC_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
     pub reflection: bool,
 }
 
 impl ListenArgs {
-    /// The address to listen on, checked.
-    pub fn address(&self, default: SocketAddr) -> Result<SocketAddr, ConfigError> {
+    /// The address to listen on, checked. `secure`: there is a certificate to serve with.
+    pub fn address(&self, default: SocketAddr, secure: bool) -> Result<SocketAddr, ConfigError> {
         let address = self.listen.unwrap_or(default);
-        if address.ip().is_loopback() || self.allow_clear_text {
+        if secure || address.ip().is_loopback() || self.allow_clear_text {
             Ok(address)
         } else {
             Err(ConfigError::ClearText(address))
+        }
+    }
+
+    /// The address for HTTP, checked. `secure`: there is a certificate to serve with.
+    pub fn http_address(
+        &self,
+        default: Option<SocketAddr>,
+        secure: bool,
+    ) -> Result<Option<SocketAddr>, ConfigError> {
+        if self.http_tls && !secure {
+            let problem = "needs a certificate: --tls-cert, --tls-key and --tls-ca";
+            return Err(ConfigError::invalid("--http-tls", problem));
+        }
+        match self.http_listen.or(default) {
+            Some(address)
+                if !self.http_tls && !address.ip().is_loopback() && !self.allow_clear_text =>
+            {
+                Err(ConfigError::ClearHttp(address))
+            }
+            address => Ok(address),
         }
     }
 }
@@ -84,9 +107,15 @@ pub enum ConfigError {
     /// Other machines could read along.
     #[error(
         "will not listen in clear text on {0}, which other machines can reach: \
-         use a loopback address, or --allow-clear-text (AGENTIC_ALLOW_CLEAR_TEXT=true)"
+         use --tls-cert, --tls-key and --tls-ca, a loopback address, or --allow-clear-text (AGENTIC_ALLOW_CLEAR_TEXT=true)"
     )]
     ClearText(SocketAddr),
+    /// Other machines could read along.
+    #[error(
+        "will not serve HTTP in clear text on {0}, which other machines can reach: \
+         use --http-tls, a loopback address, or --allow-clear-text (AGENTIC_ALLOW_CLEAR_TEXT=true)"
+    )]
+    ClearHttp(SocketAddr),
     /// A variable of ours that nobody reads.
     #[error("{name} is not a setting{}", .nearest.as_ref().map_or(String::new(), |n| format!("; did you mean {n}?")))]
     UnknownVariable {
@@ -221,14 +250,28 @@ mod tests {
     fn clear_text_stays_on_loopback() {
         let read = |arguments: &[&str]| Example::try_parse_from(arguments).unwrap().listen;
         let default: SocketAddr = "127.0.0.1:50051".parse().unwrap();
-        assert_eq!(read(&["x"]).address(default).unwrap(), default);
+        assert_eq!(read(&["x"]).address(default, false).unwrap(), default);
         let open = ["x", "--listen", "0.0.0.0:1"];
-        assert!(read(&open).address(default).is_err());
+        assert!(read(&open).address(default, false).is_err());
         assert!(
             read(&[&open[..], &["--allow-clear-text"]].concat())
-                .address(default)
+                .address(default, false)
                 .is_ok()
         );
+        assert!(read(&open).address(default, true).is_ok());
+    }
+
+    #[test]
+    fn clear_http_stays_on_loopback() {
+        let read = |arguments: &[&str]| Example::try_parse_from(arguments).unwrap().listen;
+        let port = |arguments: &[&str]| read(arguments).http_address(None, false);
+        assert!(port(&["x"]).unwrap().is_none());
+        assert!(port(&["x", "--http-listen", "127.0.0.1:1"]).is_ok());
+        let open = ["x", "--http-listen", "0.0.0.0:1"];
+        assert!(matches!(port(&open), Err(ConfigError::ClearHttp(_))));
+        assert!(port(&[&open[..], &["--allow-clear-text"]].concat()).is_ok());
+        let said = port(&[&open[..], &["--http-tls"]].concat()).unwrap_err();
+        assert!(said.to_string().contains("--tls-cert"), "{said}");
     }
 
     #[test]

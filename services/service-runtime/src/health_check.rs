@@ -11,6 +11,8 @@ use tonic_health::pb::health_client::HealthClient;
 
 use contracts::client::{self, ClientError};
 
+use crate::tls::{Expected, Identity, Tls};
+
 /// Below the second that container engines give a check at the least.
 const DEADLINE: Duration = Duration::from_millis(900);
 
@@ -44,17 +46,24 @@ pub enum Unhealthy {
 }
 
 impl Verb {
-    /// Does it for the service that listens on `address`.
-    pub async fn run(self, address: SocketAddr) -> Result<(), Unhealthy> {
+    /// Does it for the service that listens on `address`, as itself.
+    pub async fn run(self, address: SocketAddr, tls: &Tls) -> Result<(), Unhealthy> {
         match self {
-            Self::Healthcheck => ask(reachable(address)).await,
+            Self::Healthcheck => ask(reachable(address), tls).await,
         }
     }
 }
 
 // The process as a whole: whether an agent gets work depends on others, and restarting it would not help.
-async fn ask(address: SocketAddr) -> Result<(), Unhealthy> {
-    let channel = client::channel(&format!("http://{address}"), None)?;
+async fn ask(address: SocketAddr, tls: &Tls) -> Result<(), Unhealthy> {
+    // Its own certificate names the host that others know it by, not the address that it is asked at.
+    let expected = match tls.identity() {
+        Some(Identity::Orchestrator) => Expected::Orchestrator,
+        Some(Identity::Agent { agent_type, .. }) => Expected::Agent(agent_type),
+        None => Expected::Host,
+    };
+    let scheme = if tls.can_serve() { "https" } else { "http" };
+    let channel = tls.channel(&format!("{scheme}://{address}"), None, expected)?;
     let asking = async {
         HealthClient::new(channel)
             .check(client::request(HealthCheckRequest::default(), DEADLINE))
@@ -99,25 +108,30 @@ mod tests {
         let stop = CancellationToken::new();
         let serving = TaskTracker::new().spawn(server.serve(listener, stop.clone(), DEADLINE));
 
-        Verb::Healthcheck.run(address).await.unwrap();
+        Verb::Healthcheck
+            .run(address, &Tls::default())
+            .await
+            .unwrap();
         health
             .set_service_status("", tonic_health::ServingStatus::NotServing)
             .await;
-        let refused = Verb::Healthcheck.run(address).await;
+        let refused = Verb::Healthcheck.run(address, &Tls::default()).await;
         assert!(
             matches!(refused, Err(Unhealthy::NotServing { .. })),
             "{refused:?}"
         );
         stop.cancel();
         serving.await.unwrap().unwrap();
-        let gone = Verb::Healthcheck.run(address).await;
+        let gone = Verb::Healthcheck.run(address, &Tls::default()).await;
         assert!(matches!(gone, Err(Unhealthy::Silent { .. })), "{gone:?}");
     }
 
     #[tokio::test]
     async fn a_port_that_accepts_and_says_nothing_is_not_healthy() {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let silent = Verb::Healthcheck.run(listener.local_addr().unwrap()).await;
+        let silent = Verb::Healthcheck
+            .run(listener.local_addr().unwrap(), &Tls::default())
+            .await;
         let said = silent.unwrap_err().to_string();
         assert!(said.contains("does not answer"), "{said}");
     }

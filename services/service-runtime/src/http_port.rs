@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use crate::tls::Tls;
+use crate::tls::accept::HttpListener;
+
 /// Answers whether the process can do its work: `Err` says in one sentence why not.
 pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
@@ -72,13 +75,14 @@ pub fn origin(text: &str) -> Result<HeaderValue, String> {
     value.ok_or_else(|| format!("{text:?} is not an origin such as https://console.example"))
 }
 
-/// Serves the routes until the token is cancelled.
+/// Serves the routes until the token is cancelled; with TLS where there is a certificate.
 pub async fn serve(
     listener: TcpListener,
+    tls: Tls,
     router: Router,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router)
+    axum::serve(HttpListener::new(listener, tls)?, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
 }

@@ -1,6 +1,7 @@
 //! What every process of the mesh has: configuration, telemetry, a server, health, shutdown.
 //! Knows the contract, and nothing of what any service does.
 
+pub mod admission;
 pub mod config;
 pub mod embedded_postgres;
 pub mod health_check;

@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 use tower::Layer;
 
+use crate::admission::{AdmissionLayer, Callers};
 use crate::spans::SpanLayer;
+use crate::tls::{CallerCertificate, Tls, accept};
 
 // A caller's pings keep its own stream alive; ours find callers that are gone.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -60,10 +61,12 @@ pub struct Server {
     reflection: bool,
     // The contract has more services than any one process serves.
     served: Vec<&'static str>,
+    tls: Tls,
+    callers: Callers,
 }
 
 impl Server {
-    /// A server with health and reflection.
+    /// A server with health and reflection, in clear text, for anyone.
     pub fn new(reflection: bool) -> Self {
         let (health, service) = tonic_health::server::health_reporter();
         let mut routes = Routes::builder();
@@ -74,7 +77,17 @@ impl Server {
             health,
             reflection,
             served: vec![HEALTH],
+            tls: Tls::default(),
+            callers: Callers::Anyone,
         }
+    }
+
+    /// Serves with a certificate, where there is one, and then takes calls of these callers only.
+    #[must_use]
+    pub fn secured(mut self, tls: Tls, callers: Callers) -> Self {
+        self.tls = tls;
+        self.callers = callers;
+        self
     }
 
     /// Adds a service, NOT_SERVING until it is said to serve.
@@ -161,15 +174,19 @@ impl Server {
         if let Some(guard) = self.guard {
             routes = guard(routes.into_axum_router()).into();
         }
+        let certificate = match self.callers {
+            Callers::Anyone => CallerCertificate::Optional,
+            Callers::Orchestrator => CallerCertificate::Required,
+        };
         let serving = tonic::transport::Server::builder()
             .layer(SpanLayer)
+            .layer(AdmissionLayer::new(self.callers, self.tls.identity()))
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .add_routes(routes)
             .serve_with_incoming_shutdown(
-                // Small messages must not wait for the other side's delayed acknowledgement (40 ms).
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                accept::incoming(listener, self.tls, certificate),
                 shutdown.clone().cancelled_owned(),
             );
         tokio::pin!(serving);

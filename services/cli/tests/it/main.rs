@@ -21,6 +21,7 @@ mod processes;
 mod python_client;
 mod reflection_client;
 mod scripted;
+mod secure;
 mod settings;
 mod shop;
 mod submit;

@@ -77,6 +77,9 @@ impl ServedAgent {
             agent: AgentConfig {
                 address: SocketAddr::from(([127, 0, 0, 1], 0)),
                 http_address: None,
+                tls: service_runtime::tls::Tls::default(),
+                http_tls: false,
+                enrolment: None,
                 advertise: None,
                 orchestrator_url: None,
                 token: None,

@@ -32,6 +32,17 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// An agent that showed its certificate. It was verified when the connection was opened.
+    pub fn of_agent(agent: &service_runtime::tls::Identity) -> Self {
+        Self {
+            name: agent.to_string(),
+            credential: Credential::Certificate(agent.to_string()),
+            roles: Roles::of(&[Role::Agent]),
+            namespaces: Namespaces::All,
+            expire_time: None,
+        }
+    }
+
     /// Whether it is an agent, and nothing else.
     pub fn is_agent(&self) -> bool {
         self.roles == Roles::of(&[Role::Agent])
@@ -48,6 +59,8 @@ impl Identity {
 pub enum Credential {
     /// A token of ours.
     Token(TokenId),
+    /// A certificate, by the identity that it names.
+    Certificate(String),
     /// A JWT of an OpenID provider.
     Jwt {
         /// The provider.
@@ -61,6 +74,7 @@ impl fmt::Display for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token(id) => write!(f, "token:{id}"),
+            Self::Certificate(identity) => write!(f, "certificate:{identity}"),
             Self::Jwt { issuer, subject } => write!(f, "jwt:{issuer}#{subject}"),
         }
     }

@@ -183,7 +183,7 @@ async fn refused(
 }
 
 fn outcome(entry: &mut AuditEntry, code: Code, error: Option<&Error>) {
-    entry.outcome = name(code).to_owned();
+    name(code).clone_into(&mut entry.outcome);
     entry.reason = error.map_or_else(String::new, |error| short_name(error.reason).to_owned());
 }
 

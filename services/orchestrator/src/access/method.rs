@@ -177,6 +177,12 @@ pub const METHODS: &[Method] = &[
     read(path!("AgentRegistryService", "ListAgents")),
     read(path!("AgentRegistryService", "GetAgent")),
     write(path!("AgentRegistryService", "DrainAgent"), &[Admin]),
+    write(path!("EnrolmentService", "CreateEnrolmentToken"), &[Admin]),
+    // It asks for an enrolment token, or for a certificate, by itself.
+    open(
+        path!("EnrolmentService", "IssueCertificate"),
+        Callers::Everybody,
+    ),
     write(path!("TokenService", "CreateToken"), &[Admin]),
     method(
         path!("TokenService", "ListTokens"),

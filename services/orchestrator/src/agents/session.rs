@@ -10,16 +10,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 
-use contracts::client::{self, ClientChannel};
+use contracts::client::ClientChannel;
 use contracts::error::Error;
 use contracts::error_reason::ErrorReason;
 use contracts::id::InstanceId;
+use contracts::lease::Signer;
 use contracts::orchestrator::{
     ConnectRequest, ConnectResponse, Hello, RunningTask, Welcome, connect_request, connect_response,
 };
 use contracts::parse::Fields;
 use contracts::task::AgentType;
 use contracts::wire_time;
+use service_runtime::tls::{Expected, Identity, Peer, Tls};
 
 use super::{Agents, Session, callback};
 use crate::clock::Clock;
@@ -62,6 +64,10 @@ pub struct Sessions<A> {
     pub tracker: TaskTracker,
     /// Ends them all.
     pub shutdown: CancellationToken,
+    /// What agents are called with.
+    pub tls: Tls,
+    /// What leases are signed with.
+    pub signer: Arc<Signer>,
 }
 
 struct Greeting {
@@ -75,13 +81,14 @@ impl<A: Arbiter> Sessions<A> {
     /// Opens a session; answers come through the receiver.
     pub async fn open(
         &self,
+        peer: &Peer,
         mut requests: Streaming<ConnectRequest>,
     ) -> Result<mpsc::Receiver<Result<ConnectResponse, Status>>, Status> {
         let first = tokio::time::timeout(HELLO_WITHIN, requests.next())
             .await
             .map_err(|_| Error::invalid_field("hello", "did not come within 5 s"))?
             .ok_or_else(|| Error::invalid_field("hello", "is required"))??;
-        let greeting = parse(first)?;
+        let greeting = parse(first, peer, &self.tls)?;
         if !self.arbiter.has_leases() {
             let reason = "this orchestrator cannot reach its database; try another one";
             return Err(Error::new(ErrorReason::DatabaseUnavailable, reason).into());
@@ -132,6 +139,7 @@ impl<A: Arbiter> Sessions<A> {
                 .filter(|task| !stop_task_ids.contains(task))
                 .collect(),
             stop_task_ids,
+            lease_public_key: self.signer.public_key(),
         };
         let first = connect_response::Payload::Welcome(welcome);
         // A queue of our own that nobody has used yet takes one message.
@@ -202,7 +210,7 @@ impl<A: Arbiter> Sessions<A> {
     }
 }
 
-fn parse(first: ConnectRequest) -> Result<Greeting, Error> {
+fn parse(first: ConnectRequest, peer: &Peer, tls: &Tls) -> Result<Greeting, Error> {
     let Some(connect_request::Payload::Hello(hello)) = first.payload else {
         return Err(Error::invalid_field("hello", "must be the first message"));
     };
@@ -226,9 +234,19 @@ fn parse(first: ConnectRequest) -> Result<Greeting, Error> {
             format!("has more than {CAPABILITIES} entries"),
         );
     }
-    let channel = client::channel(&hello.address, None)
+    if tls.can_serve() && !hello.address.starts_with("https://") {
+        fields.wrong(
+            "hello.address",
+            "does not begin with https://, and this orchestrator calls nobody in clear text",
+        );
+    }
+    let channel = tls
+        .channel(&hello.address, None, Expected::Agent(agent_type))
         .map_err(|error| fields.wrong("hello.address", error.to_string()))
         .ok();
+    if peer.secure {
+        is_who_it_says(peer, agent_type)?;
+    }
     let (Some(instance_id), Some(channel)) = (instance_id, channel) else {
         return fields.finish(()).and(Err(Error::internal()));
     };
@@ -238,6 +256,27 @@ fn parse(first: ConnectRequest) -> Result<Greeting, Error> {
         hello,
         channel,
     })
+}
+
+// What an agent is comes from its certificate; what it says must be the same.
+fn is_who_it_says(peer: &Peer, said: AgentType) -> Result<(), Error> {
+    let said = Identity::agent(said);
+    let found = match &peer.identity {
+        None => {
+            return Err(Error::new(
+                ErrorReason::Unauthenticated,
+                format!("an agent must show a certificate that names it: {said}"),
+            ));
+        }
+        Some(Identity::Agent { agent_type, .. }) if Identity::agent(*agent_type) == said => {
+            return Ok(());
+        }
+        Some(found) => found,
+    };
+    Err(Error::new(
+        ErrorReason::PermissionDenied,
+        format!("the agent says that it is {said}, and its certificate is that of {found}"),
+    ))
 }
 
 fn wire_protocol() -> i32 {

@@ -261,10 +261,11 @@ impl Drive {
         reservation: &Reservation,
     ) -> Result<BoxStream<'static, Result<AgentMessage, Status>>, Status> {
         self.context.resume_after_sequence = self.seen;
-        let call = contracts::agent::execute(
+        let call = contracts::agent::execute_signed(
             reservation.channel(),
             self.context.clone(),
             self.task.clone(),
+            Some(&self.engine.shared.signer),
         );
         tokio::time::timeout(ACCEPT_WITHIN, call)
             .await

@@ -13,6 +13,7 @@ use contracts::orchestrator::{
 };
 use contracts::parse::Fields;
 use contracts::task::AgentType;
+use service_runtime::tls::Peer;
 
 use super::{page_token, read_page_token};
 use crate::agents::session::Sessions;
@@ -86,7 +87,8 @@ impl Service for AgentRegistryService {
         if self.sessions.shutdown.is_cancelled() {
             return Err(Error::new(ErrorReason::Draining, "this replica is stopping").into());
         }
-        let answers = self.sessions.open(request.into_inner()).await?;
+        let peer = Peer::of(request.extensions());
+        let answers = self.sessions.open(&peer, request.into_inner()).await?;
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 

@@ -10,12 +10,14 @@
 mod access;
 mod artifacts;
 mod database;
+mod database_tls;
 mod disk;
 mod faults;
 mod keys;
 mod mesh;
 mod overdue;
 mod replicas;
+mod secure;
 mod undone;
 mod waits;
 mod workflows;

@@ -70,6 +70,9 @@ impl Replica {
         Config {
             address: "127.0.0.1:0".parse().unwrap(),
             http_address: Some("127.0.0.1:0".parse().unwrap()),
+            tls: service_runtime::tls::Tls::default(),
+            http_tls: false,
+            enrolment: None,
             database_url: database_url.to_owned(),
             connections: 8,
             artifacts: Location::Folder(artifacts.to_owned()),

@@ -6,6 +6,7 @@ use agent_runtime::serve::AgentArgs;
 use clap::Args;
 use contracts::task::AgentType;
 use service_runtime::config::{ConfigError, DataArgs};
+use service_runtime::tls::TlsArgs;
 use tokio::sync::oneshot;
 
 use super::Up;
@@ -99,6 +100,8 @@ pub async fn start(
 fn common(up: &Up<'_>, url: &str, port: u16) -> AgentArgs {
     AgentArgs {
         listen: up.listen(port),
+        tls: TlsArgs::default(),
+        enrolment_token_file: None,
         data: DataArgs {
             data: up.data.to_owned(),
         },

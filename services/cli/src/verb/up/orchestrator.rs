@@ -1,9 +1,10 @@
 //! Starts the orchestrator as a part of this process.
 
 use orchestrator::access::Mode;
-use orchestrator::config::{Config, OrchestratorArgs};
+use orchestrator::config::{Config, EnrolmentArgs, OrchestratorArgs};
 use orchestrator::serve::Bound;
 use service_runtime::config::DataArgs;
+use service_runtime::tls::TlsArgs;
 use tokio::sync::oneshot;
 
 use super::Up;
@@ -33,6 +34,8 @@ pub async fn start(
     access.access = access.access.or(is_loopback.then_some(Mode::Open));
     let mut config = Config::new(OrchestratorArgs {
         listen,
+        tls: TlsArgs::default(),
+        enrolment: EnrolmentArgs::default(),
         data: DataArgs {
             data: up.data.to_owned(),
         },

@@ -6,6 +6,7 @@ use std::time::Duration;
 use contracts::agent::type_name;
 use contracts::orchestrator::{AgentState, ListAgentsRequest};
 use serde_json::{Value, json};
+use service_runtime::tls::TlsArgs;
 
 use super::agents::Listening;
 use crate::error::Error;
@@ -37,6 +38,7 @@ impl Ready {
             orchestrator: Some(self.address.clone()),
             data: PathBuf::new(),
             token_file: Some(self.token_file.clone()),
+            tls: TlsArgs::default(),
         })?;
         loop {
             let request = ListAgentsRequest {

@@ -21,6 +21,10 @@ pub fn install() {
     let _ = RING.install_default();
 }
 
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the library says what is passed"
+)]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
     let is_known = matches!(
         (algorithm, key.kind()),

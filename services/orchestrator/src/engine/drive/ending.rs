@@ -107,7 +107,12 @@ impl Drive {
         let message = error.message.as_str();
         Some(match error.reason {
             // Nothing ran, and another agent may be able to.
-            ErrorReason::Draining | ErrorReason::Infrastructure if !self.accepted => {
+            ErrorReason::Draining
+            | ErrorReason::Infrastructure
+            | ErrorReason::Unauthenticated
+            | ErrorReason::PermissionDenied
+                if !self.accepted =>
+            {
                 End::Refused(status.clone())
             }
             ErrorReason::Draining => {

@@ -95,6 +95,9 @@ async fn serve_one(
     let config = AgentConfig {
         address: "127.0.0.1:0".parse().unwrap(),
         http_address: None,
+        tls: service_runtime::tls::Tls::default(),
+        http_tls: false,
+        enrolment: None,
         advertise: orders.advertise.clone(),
         orchestrator_url: Some(orders.orchestrator.clone()),
         token: None,

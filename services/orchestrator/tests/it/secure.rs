@@ -1,0 +1,5 @@
+//! An orchestrator with certificates: who its agents are, and how they come to theirs.
+
+mod bed;
+mod enrolment;
+mod registry;

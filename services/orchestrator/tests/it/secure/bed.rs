@@ -1,0 +1,154 @@
+//! An orchestrator that serves with TLS and issues certificates, on a database of its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use contracts::client::ClientChannel;
+use contracts::orchestrator::enrolment_service_client::EnrolmentServiceClient;
+use orchestrator::access::Mode;
+use orchestrator::access::config::AccessConfig;
+use orchestrator::artifacts::Location;
+use orchestrator::config::Enrolment;
+use orchestrator::serve::OrchestratorError;
+use orchestrator::{Bound, Config};
+use service_runtime::tls::authority::{Authority, Issued, Subject};
+use service_runtime::tls::{Expected, Files, Identity, Tls};
+use testkit::database::Database;
+
+use crate::database;
+
+/// Certificates, a database, and an orchestrator that can be replaced.
+pub struct Bed {
+    pub database: Database,
+    folder: TempDir,
+    authority: Arc<Authority>,
+    serving: Option<Serving>,
+    address: String,
+}
+
+struct Serving {
+    stop: CancellationToken,
+    done: JoinHandle<Result<(), OrchestratorError>>,
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if let Some(serving) = &self.serving {
+            serving.stop.cancel();
+        }
+    }
+}
+
+impl Bed {
+    pub async fn start() -> Self {
+        let (authority, files) = Authority::create("test", time::Duration::HOUR).unwrap();
+        let mut bed = Self {
+            database: database::migrated().await,
+            folder: TempDir::new().unwrap(),
+            authority: Arc::new(authority),
+            serving: None,
+            address: String::new(),
+        };
+        bed.write("ca", &files);
+        bed.serve().await;
+        bed
+    }
+
+    /// Another orchestrator in the place of this one.
+    pub async fn restart(&mut self) {
+        let serving = self.serving.take().unwrap();
+        serving.stop.cancel();
+        serving.done.await.unwrap().unwrap();
+        self.serve().await;
+    }
+
+    async fn serve(&mut self) {
+        let config = Config {
+            address: "127.0.0.1:0".parse().unwrap(),
+            http_address: None,
+            tls: self.service(&Identity::Orchestrator),
+            http_tls: false,
+            enrolment: Some(Enrolment {
+                authority: self.authority.clone(),
+                lifetime: Duration::from_mins(1),
+            }),
+            database_url: self.database.connection_string().to_owned(),
+            connections: 8,
+            artifacts: Location::Folder(self.folder.path().join("artifacts")),
+            shutdown_grace: Duration::from_secs(5),
+            access: AccessConfig {
+                mode: Mode::Open,
+                ..AccessConfig::default()
+            },
+            reflection: true,
+            agents_are_ours: false,
+            registry: None,
+        };
+        let stop = CancellationToken::new();
+        let (sender, bound) = oneshot::channel();
+        let mut done = TaskTracker::new().spawn(orchestrator::serve(config, stop.clone(), sender));
+        let bound: Bound = tokio::select! {
+            biased;
+            bound = bound => bound.unwrap(),
+            ended = &mut done => panic!("it did not start: {ended:?}"),
+        };
+        self.address = format!("https://{}", bound.grpc);
+        self.serving = Some(Serving { stop, done });
+    }
+
+    /// What a service has.
+    pub fn service(&self, identity: &Identity) -> Tls {
+        let subject = Subject {
+            common_name: "test".to_owned(),
+            identity: Some(identity.clone()),
+            hosts: vec!["127.0.0.1".to_owned()],
+        };
+        let issued = self.authority.issue(&subject, time::Duration::HOUR);
+        self.with(&issued.unwrap())
+    }
+
+    /// What somebody has who was given these.
+    pub fn with(&self, issued: &Issued) -> Tls {
+        let name = uuid::Uuid::now_v7().to_string();
+        self.write(&name, issued);
+        Tls::read(Files {
+            own: Some((self.path(&name, "crt"), self.path(&name, "key"))),
+            authorities: Some(self.path("ca", "crt")),
+        })
+        .unwrap()
+    }
+
+    /// What a person has.
+    pub fn person(&self) -> Tls {
+        Tls::read(Files {
+            own: None,
+            authorities: Some(self.path("ca", "crt")),
+        })
+        .unwrap()
+    }
+
+    pub fn channel(&self, tls: &Tls) -> ClientChannel {
+        tls.channel(&self.address, None, Expected::Orchestrator)
+            .unwrap()
+    }
+
+    pub fn enrolment(&self, tls: &Tls) -> EnrolmentServiceClient<ClientChannel> {
+        EnrolmentServiceClient::new(self.channel(tls))
+    }
+
+    fn write(&self, name: &str, issued: &Issued) {
+        std::fs::write(self.path(name, "crt"), &issued.certificate).unwrap();
+        std::fs::write(self.path(name, "key"), &issued.key).unwrap();
+    }
+
+    fn path(&self, name: &str, kind: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.{kind}"))
+    }
+}
