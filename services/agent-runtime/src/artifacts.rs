@@ -11,7 +11,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::Request;
 
-use contracts::CHUNK_BYTES;
 use contracts::client::{ClientChannel, Retry, retry};
 use contracts::error::Error;
 use contracts::error_reason::ErrorReason;
@@ -20,6 +19,7 @@ use contracts::orchestrator::{
     ArtifactDescription, UploadArtifactRequest, upload_artifact_request,
 };
 use contracts::task::{Artifact, TaskContext};
+use contracts::{CHUNK_BYTES, NAMESPACE_HEADER};
 
 /// Most bytes of an artifact.
 pub const ARTIFACT_BYTES: u64 = 1024 * 1024 * 1024;
@@ -191,8 +191,15 @@ async fn upload(
             };
         }
     });
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    if !context.namespace.is_empty() {
+        let namespace = context.namespace.parse().map_err(|_| {
+            tonic::Status::from(Error::invalid_field("context.namespace", "is not a name"))
+        })?;
+        request.metadata_mut().insert(NAMESPACE_HEADER, namespace);
+    }
     ArtifactServiceClient::new(channel.clone())
-        .upload_artifact(Request::new(ReceiverStream::new(receiver)))
+        .upload_artifact(request)
         .await?;
     Ok(())
 }

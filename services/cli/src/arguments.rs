@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser};
+use contracts::parse::is_slug;
 use service_runtime::config;
 use service_runtime::telemetry::{LogFormat, TelemetryArgs};
 use service_runtime::tls::TlsArgs;
@@ -57,6 +58,9 @@ pub struct Global {
     /// How the mesh is known, and who calls it.
     #[command(flatten)]
     pub tls: TlsArgs,
+    /// Namespace of the workflows, pipelines and questions that are meant. Left out: `default`.
+    #[arg(long, global = true, env = "AGENTIC_NAMESPACE", value_name = "NAME", value_parser = namespace)]
+    pub namespace: Option<String>,
     /// Print one JSON object per line, in the protobuf JSON mapping.
     #[arg(long, global = true)]
     pub json: bool,
@@ -80,6 +84,14 @@ pub struct Global {
         default_missing_value = "1"
     )]
     pub no_color: Option<String>,
+}
+
+fn namespace(name: &str) -> Result<String, String> {
+    if is_slug(name) {
+        Ok(name.to_owned())
+    } else {
+        Err("is not a lower-case letter followed by at most 62 letters, digits or '-'".to_owned())
+    }
 }
 
 /// The command with everything that holds for all of its verbs.

@@ -34,6 +34,8 @@ pub struct Place {
     pub token_file: Option<PathBuf>,
     /// How the mesh is known, and who calls it.
     pub tls: TlsArgs,
+    /// Namespace that the calls are about; left out: the default one.
+    pub namespace: Option<String>,
 }
 
 /// The mesh, found.
@@ -78,10 +80,10 @@ impl Mesh {
         };
         let tls = place.tls.client();
         let tls = tls.map_err(|error| Error::Configuration(error.to_string()))?;
-        let channel = tls.channel(&address, token.as_deref(), Expected::Host);
-        let channel = channel.map_err(|error| {
-            Error::Configuration(format!("cannot use the mesh's address: {error}"))
-        })?;
+        let namespace = place.namespace.as_deref();
+        let channel = tls.channel_in(&address, token.as_deref(), namespace, Expected::Host);
+        let channel = channel
+            .map_err(|error| Error::Configuration(format!("cannot call the mesh: {error}")))?;
         Ok(Self {
             place,
             address,
@@ -215,6 +217,7 @@ mod tests {
             data: data.to_owned(),
             token_file: None,
             tls: TlsArgs::default(),
+            namespace: None,
         }
     }
 

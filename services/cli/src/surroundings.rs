@@ -30,6 +30,7 @@ impl Surroundings {
                 data: global.data.clone(),
                 token_file: global.token_file.clone(),
                 tls: global.tls.clone(),
+                namespace: global.namespace.clone(),
             },
             no_input: global.no_input,
         }

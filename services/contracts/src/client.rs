@@ -13,7 +13,8 @@ use tonic::{Code, Request, Status};
 
 use crate::error::Error;
 use crate::error_reason::ErrorReason;
-use crate::trace;
+use crate::parse::is_slug;
+use crate::{NAMESPACE_HEADER, trace};
 
 /// A channel that adds trace context and credential to every call.
 pub type ClientChannel = InterceptedService<Channel, Outbound>;
@@ -40,15 +41,21 @@ pub enum ClientError {
         #[source]
         source: tonic::transport::Error,
     },
+    /// The namespace is no name.
+    #[error(
+        "{0:?} is not a namespace: a lower-case letter followed by at most 62 letters, digits or '-'"
+    )]
+    Namespace(String),
     /// The token has characters that cannot travel in a header.
     #[error("the token contains characters that cannot be sent")]
     Token,
 }
 
-/// Adds trace context and, where there is one, a bearer token.
+/// Adds trace context and, where there are any, a bearer token and a namespace.
 #[derive(Debug, Clone)]
 pub struct Outbound {
     authorization: Option<MetadataValue<Ascii>>,
+    namespace: Option<MetadataValue<Ascii>>,
 }
 
 impl Interceptor for Outbound {
@@ -59,13 +66,26 @@ impl Interceptor for Outbound {
                 .metadata_mut()
                 .insert("authorization", authorization.clone());
         }
+        if let Some(namespace) = &self.namespace {
+            let metadata = request.metadata_mut();
+            metadata.insert(NAMESPACE_HEADER, namespace.clone());
+        }
         Ok(request)
     }
 }
 
 /// A channel that connects at its first call, and again whenever it must.
 pub fn channel(address: &str, token: Option<&str>) -> Result<ClientChannel, ClientError> {
-    with_outbound(endpoint(address)?.connect_lazy(), token)
+    channel_in(address, token, None)
+}
+
+/// The same, for calls about one namespace. `None`: the default one.
+pub fn channel_in(
+    address: &str,
+    token: Option<&str>,
+    namespace: Option<&str>,
+) -> Result<ClientChannel, ClientError> {
+    with_outbound(endpoint(address)?.connect_lazy(), token, namespace)
 }
 
 /// Where to connect, with keep-alive: for channels that bring a way of their own to do so.
@@ -83,9 +103,23 @@ pub fn endpoint(address: &str) -> Result<Endpoint, ClientError> {
 }
 
 /// Wraps a channel made elsewhere, such as an in-memory one.
-pub fn with_outbound(channel: Channel, token: Option<&str>) -> Result<ClientChannel, ClientError> {
+pub fn with_outbound(
+    channel: Channel,
+    token: Option<&str>,
+    namespace: Option<&str>,
+) -> Result<ClientChannel, ClientError> {
     let authorization = token.map(bearer).transpose()?;
-    Ok(InterceptedService::new(channel, Outbound { authorization }))
+    let namespace = namespace
+        .map(|name| {
+            let value = name.parse().ok().filter(|_| is_slug(name));
+            value.ok_or_else(|| ClientError::Namespace(name.to_owned()))
+        })
+        .transpose()?;
+    let outbound = Outbound {
+        authorization,
+        namespace,
+    };
+    Ok(InterceptedService::new(channel, outbound))
 }
 
 /// A bearer token as it is sent; it is kept out of logs.

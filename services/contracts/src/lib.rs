@@ -42,6 +42,12 @@ pub const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 /// Largest chunk of an artifact: 64 KiB.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 
+/// Metadata of a call that names the namespace it is about; a slug. Absent: [`DEFAULT_NAMESPACE`].
+pub const NAMESPACE_HEADER: &str = "agentic-namespace";
+
+/// The namespace of whoever names none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
 /// Name of the artifact with the whole log of an attempt. Lines that begin with `# ` are the agent's
 /// own; the others are output of its child processes.
 pub const LOG_ARTIFACT: &str = "log.txt";

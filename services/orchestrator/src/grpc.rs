@@ -22,13 +22,11 @@ pub mod audit_service;
 pub mod clarification_service;
 pub mod decision_service;
 pub mod enrolment_service;
+mod namespace;
 pub mod pipeline_service;
 pub mod token_service;
 mod watch;
 pub mod workflow_service;
-
-/// Until tokens name one, everything is in this namespace.
-pub const NAMESPACE: &str = "default";
 
 /// Who calls, where nobody needs a credential: people name themselves.
 const ACTOR_HEADER: &str = "agentic-actor";

@@ -189,7 +189,7 @@ async fn observe_work(engine: &Engine) -> Result<(), StoreError> {
     let now = engine.clock().now();
     let client = engine.store().client().await?;
     let states = workflows::count_live(&client).await?;
-    let types = tasks::count_by_type(&client).await?;
+    let types = tasks::count_by_type(&client, None).await?;
     drop(client);
     for state in LIVE {
         let counted = states

@@ -6,15 +6,12 @@ use std::time::SystemTime;
 use contracts::error::Error;
 use contracts::id::TokenId;
 use contracts::orchestrator::Role;
+use contracts::{DEFAULT_NAMESPACE, NAMESPACE_HEADER};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::role::Roles;
 use super::unauthenticated;
-
-/// Metadata that names the namespace of a call.
-const NAMESPACE_HEADER: &str = "agentic-namespace";
-const DEFAULT_NAMESPACE: &str = "default";
 
 /// Somebody who showed a valid credential.
 #[derive(Debug, Clone, PartialEq, Eq)]

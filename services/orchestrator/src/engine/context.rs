@@ -121,6 +121,7 @@ pub fn context(
         agent_instance_id: instance_id.to_string(),
         reattach_only: false,
         decisions: facts.decisions.iter().map(ResolvedDecision::from).collect(),
+        namespace: workflow.submission.namespace.clone(),
         workflow_name: request.name.clone(),
         environment: request.environment.clone(),
         clarifications: workflow

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use tracing::{error, warn};
 
 use self::description::Description;
-use super::{NAMESPACE, page_token, read_page, store_error};
+use super::{namespace, page_token, read_page, store_error};
 use crate::{
     artifacts::{ArtifactError, ArtifactStore},
     store::{
@@ -51,10 +51,11 @@ impl ArtifactService {
 
     async fn upload(
         &self,
+        namespace: &str,
         mut messages: Streaming<UploadArtifactRequest>,
     ) -> Result<StoredArtifact, Error> {
         let description = match next(&mut messages).await? {
-            Some(Payload::Description(description)) => Description::parse(description)?,
+            Some(Payload::Description(description)) => Description::parse(namespace, description)?,
             Some(Payload::Chunk(_)) | None => {
                 return Err(Error::invalid_field(
                     "description",
@@ -63,7 +64,7 @@ impl ArtifactService {
             }
         };
         if let Some(workflow_id) = description.row.workflow_id {
-            self.demand_workflow(workflow_id).await?;
+            self.demand_workflow(namespace, workflow_id).await?;
         }
         let digest = description.digest;
         let mut upload = self
@@ -92,9 +93,9 @@ impl ArtifactService {
         Ok(stored(row))
     }
 
-    async fn demand_workflow(&self, workflow_id: WorkflowId) -> Result<(), Error> {
+    async fn demand_workflow(&self, namespace: &str, workflow_id: WorkflowId) -> Result<(), Error> {
         let client = self.store.client().await.map_err(store_error)?;
-        if rows::workflow_exists(&client, NAMESPACE, workflow_id)
+        if rows::workflow_exists(&client, namespace, workflow_id)
             .await
             .map_err(store_error)?
         {
@@ -106,6 +107,7 @@ impl ArtifactService {
 
     async fn download(
         &self,
+        namespace: &str,
         request: DownloadArtifactRequest,
     ) -> Result<BoxStream<'static, Result<DownloadArtifactResponse, Status>>, Error> {
         let mut fields = Fields::new();
@@ -119,7 +121,7 @@ impl ArtifactService {
             Error::new(ErrorReason::ArtifactNotFound, message)
         };
         let client = self.store.client().await.map_err(store_error)?;
-        let size = rows::size_of(&client, NAMESPACE, &digest.to_string())
+        let size = rows::size_of(&client, namespace, &digest.to_string())
             .await
             .map_err(store_error)?
             .ok_or_else(not_found)?;
@@ -154,7 +156,11 @@ impl ArtifactService {
             .boxed())
     }
 
-    async fn list(&self, request: ListArtifactsRequest) -> Result<ListArtifactsResponse, Error> {
+    async fn list(
+        &self,
+        namespace: &str,
+        request: ListArtifactsRequest,
+    ) -> Result<ListArtifactsResponse, Error> {
         let mut fields = Fields::new();
         let limit = fields.page_size(request.page_size);
         let workflow_id = fields.id::<WorkflowId>("workflow_id", &request.workflow_id);
@@ -162,15 +168,15 @@ impl ArtifactService {
         fields.text("stage", &request.stage, contracts::parse::LABEL_CHARACTERS);
         let workflow_id = fields.finish(workflow_id)?.ok_or_else(Error::internal)?;
         let after = read_page(&request.page_token)?.unwrap_or_default();
-        self.demand_workflow(workflow_id).await?;
+        self.demand_workflow(namespace, workflow_id).await?;
 
         let stage = (!request.stage.is_empty()).then_some(request.stage.as_str());
         let client = self.store.client().await.map_err(store_error)?;
         // One more than asked for tells whether there is another page.
-        let mut found = rows::list(&client, NAMESPACE, workflow_id, stage, after, limit + 1)
+        let mut found = rows::list(&client, namespace, workflow_id, stage, after, limit + 1)
             .await
             .map_err(store_error)?;
-        let total_count = rows::count(&client, NAMESPACE, workflow_id, stage)
+        let total_count = rows::count(&client, namespace, workflow_id, stage)
             .await
             .map_err(store_error)?;
         let page = usize::try_from(limit).map_err(|_| Error::internal())?;
@@ -195,7 +201,8 @@ impl Service for ArtifactService {
         &self,
         request: Request<Streaming<UploadArtifactRequest>>,
     ) -> Result<Response<UploadArtifactResponse>, Status> {
-        let artifact = self.upload(request.into_inner()).await?;
+        let namespace = namespace::of(&request)?;
+        let artifact = self.upload(&namespace, request.into_inner()).await?;
         Ok(Response::new(UploadArtifactResponse {
             artifact: Some(artifact),
         }))
@@ -207,14 +214,18 @@ impl Service for ArtifactService {
         &self,
         request: Request<DownloadArtifactRequest>,
     ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
-        Ok(Response::new(self.download(request.into_inner()).await?))
+        let namespace = namespace::of(&request)?;
+        let pieces = self.download(&namespace, request.into_inner()).await?;
+        Ok(Response::new(pieces))
     }
 
     async fn list_artifacts(
         &self,
         request: Request<ListArtifactsRequest>,
     ) -> Result<Response<ListArtifactsResponse>, Status> {
-        Ok(Response::new(self.list(request.into_inner()).await?))
+        let namespace = namespace::of(&request)?;
+        let listed = self.list(&namespace, request.into_inner()).await?;
+        Ok(Response::new(listed))
     }
 }
 

@@ -14,7 +14,7 @@ use contracts::parse::Fields;
 use contracts::task::AnswerKind;
 use contracts::wire_time;
 
-use super::{NAMESPACE, actor, page_token, read_page, request_row, store_error};
+use super::{actor, namespace, page_token, read_page, request_row, store_error};
 use crate::engine::live::AnswerFacts;
 use crate::engine::step::Input;
 use crate::engine::submit::digest;
@@ -38,10 +38,14 @@ impl ClarificationService {
         Self { engine }
     }
 
-    async fn stored(&self, id: ClarificationId) -> Result<StoredClarification, Error> {
+    async fn stored(
+        &self,
+        namespace: &str,
+        id: ClarificationId,
+    ) -> Result<StoredClarification, Error> {
         let found = async {
             let client = self.engine.store().client().await?;
-            clarifications::get(&client, NAMESPACE, id).await
+            clarifications::get(&client, namespace, id).await
         };
         found.await.map_err(store_error)?.ok_or_else(|| {
             Error::new(
@@ -53,6 +57,7 @@ impl ClarificationService {
 
     async fn list(
         &self,
+        namespace: &str,
         request: ListClarificationsRequest,
     ) -> Result<ListClarificationsResponse, Error> {
         let mut fields = Fields::new();
@@ -68,7 +73,7 @@ impl ClarificationService {
             let client = self.engine.store().client().await?;
             clarifications::list(
                 &client,
-                NAMESPACE,
+                namespace,
                 workflow_id,
                 request.include_answered,
                 after,
@@ -97,6 +102,7 @@ impl ClarificationService {
 
     async fn answer(
         &self,
+        namespace: &str,
         request: AnswerClarificationRequest,
         by: String,
     ) -> Result<Clarification, Error> {
@@ -109,18 +115,18 @@ impl ClarificationService {
         let id = fields.finish(id)?.ok_or_else(Error::internal)?;
         if self
             .engine
-            .earlier_subject(NAMESPACE, METHOD, &request.request_id, &content)
+            .earlier_subject(namespace, METHOD, &request.request_id, &content)
             .await?
             .is_some()
         {
-            return Ok(to_wire(&self.stored(id).await?));
+            return Ok(to_wire(&self.stored(namespace, id).await?));
         }
-        let stored = self.stored(id).await?;
+        let stored = self.stored(namespace, id).await?;
         check(&stored, &request.answer)?;
         let now = self.engine.clock().now();
         let told = self
             .engine
-            .apply::<EngineError>(NAMESPACE, stored.workflow_id, |_| {
+            .apply::<EngineError>(namespace, stored.workflow_id, |_| {
                 Ok(Input {
                     event: Some(Event::ClarificationAnswered {
                         clarification_id: id,
@@ -148,7 +154,7 @@ impl ClarificationService {
             Ok(_) | Err(EngineError::Repeated) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(to_wire(&self.stored(id).await?))
+        Ok(to_wire(&self.stored(namespace, id).await?))
     }
 }
 
@@ -202,15 +208,19 @@ impl Service for ClarificationService {
         &self,
         request: Request<ListClarificationsRequest>,
     ) -> Result<Response<ListClarificationsResponse>, Status> {
-        Ok(Response::new(self.list(request.into_inner()).await?))
+        let namespace = namespace::of(&request)?;
+        let listed = self.list(&namespace, request.into_inner()).await?;
+        Ok(Response::new(listed))
     }
 
     async fn answer_clarification(
         &self,
         request: Request<AnswerClarificationRequest>,
     ) -> Result<Response<AnswerClarificationResponse>, Status> {
+        let namespace = namespace::of(&request)?;
         let by = actor(&request, &request.get_ref().actor);
-        let clarification = Some(self.answer(request.into_inner(), by).await?);
+        let answered = self.answer(&namespace, request.into_inner(), by);
+        let clarification = Some(answered.await?);
         Ok(Response::new(AnswerClarificationResponse { clarification }))
     }
 }

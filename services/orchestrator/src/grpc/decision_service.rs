@@ -15,7 +15,7 @@ use contracts::parse::Fields;
 use contracts::task::{DecisionRequest, Resolution};
 use contracts::wire_time;
 
-use super::{NAMESPACE, actor, page_token, read_page, request_row, store_error};
+use super::{actor, namespace, page_token, read_page, request_row, store_error};
 use crate::engine::live::DecisionFacts;
 use crate::engine::step::Input;
 use crate::engine::submit::digest;
@@ -40,10 +40,10 @@ impl DecisionService {
         Self { engine }
     }
 
-    async fn stored(&self, id: DecisionId) -> Result<StoredDecision, Error> {
+    async fn stored(&self, namespace: &str, id: DecisionId) -> Result<StoredDecision, Error> {
         let found = async {
             let client = self.engine.store().client().await?;
-            decisions::get(&client, NAMESPACE, id).await
+            decisions::get(&client, namespace, id).await
         };
         found.await.map_err(store_error)?.ok_or_else(|| {
             Error::new(
@@ -53,7 +53,11 @@ impl DecisionService {
         })
     }
 
-    async fn list(&self, request: ListDecisionsRequest) -> Result<ListDecisionsResponse, Error> {
+    async fn list(
+        &self,
+        namespace: &str,
+        request: ListDecisionsRequest,
+    ) -> Result<ListDecisionsResponse, Error> {
         let mut fields = Fields::new();
         let size = fields.page_size(request.page_size);
         let workflow_id: Option<WorkflowId> = if request.workflow_id.is_empty() {
@@ -67,7 +71,7 @@ impl DecisionService {
             let client = self.engine.store().client().await?;
             let (rows, count) = decisions::list(
                 &client,
-                NAMESPACE,
+                namespace,
                 workflow_id,
                 request.include_resolved,
                 after,
@@ -95,6 +99,7 @@ impl DecisionService {
 
     async fn resolve(
         &self,
+        namespace: &str,
         request: ResolveDecisionRequest,
         by: String,
     ) -> Result<Decision, Error> {
@@ -116,19 +121,19 @@ impl DecisionService {
         let id = fields.finish(id)?.ok_or_else(Error::internal)?;
         if self
             .engine
-            .earlier_subject(NAMESPACE, METHOD, &request.request_id, &content)
+            .earlier_subject(namespace, METHOD, &request.request_id, &content)
             .await?
             .is_some()
         {
-            return to_wire(&self.stored(id).await?).map_err(store_error);
+            return to_wire(&self.stored(namespace, id).await?).map_err(store_error);
         }
-        let stored = self.stored(id).await?;
+        let stored = self.stored(namespace, id).await?;
         let asked = read(&stored).map_err(store_error)?;
         check(&stored, &asked, &request, resolution)?;
         let now = self.engine.clock().now();
         let told = self
             .engine
-            .apply::<EngineError>(NAMESPACE, stored.workflow_id, |_| {
+            .apply::<EngineError>(namespace, stored.workflow_id, |_| {
                 Ok(Input {
                     event: Some(Event::DecisionResolved {
                         stage: stored.stage.clone(),
@@ -166,7 +171,7 @@ impl DecisionService {
             Ok(_) | Err(EngineError::Repeated) => {}
             Err(error) => return Err(error.into()),
         }
-        to_wire(&self.stored(id).await?).map_err(store_error)
+        to_wire(&self.stored(namespace, id).await?).map_err(store_error)
     }
 }
 
@@ -240,17 +245,20 @@ impl Service for DecisionService {
         &self,
         request: Request<ListDecisionsRequest>,
     ) -> Result<Response<ListDecisionsResponse>, Status> {
-        Ok(Response::new(self.list(request.into_inner()).await?))
+        let namespace = namespace::of(&request)?;
+        let listed = self.list(&namespace, request.into_inner()).await?;
+        Ok(Response::new(listed))
     }
 
     async fn get_decision(
         &self,
         request: Request<GetDecisionRequest>,
     ) -> Result<Response<GetDecisionResponse>, Status> {
+        let namespace = namespace::of(&request)?;
         let mut fields = Fields::new();
         let id: Option<DecisionId> = fields.id("decision_id", &request.get_ref().decision_id);
         let id = fields.finish(id)?.ok_or_else(Error::internal)?;
-        let decision = to_wire(&self.stored(id).await?).map_err(store_error)?;
+        let decision = to_wire(&self.stored(&namespace, id).await?).map_err(store_error)?;
         Ok(Response::new(GetDecisionResponse {
             decision: Some(decision),
         }))
@@ -260,8 +268,10 @@ impl Service for DecisionService {
         &self,
         request: Request<ResolveDecisionRequest>,
     ) -> Result<Response<ResolveDecisionResponse>, Status> {
+        let namespace = namespace::of(&request)?;
         let by = actor(&request, &request.get_ref().actor);
-        let decision = Some(self.resolve(request.into_inner(), by).await?);
+        let resolved = self.resolve(&namespace, request.into_inner(), by);
+        let decision = Some(resolved.await?);
         Ok(Response::new(ResolveDecisionResponse { decision }))
     }
 }

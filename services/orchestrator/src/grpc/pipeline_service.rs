@@ -15,7 +15,7 @@ use contracts::orchestrator::{
 use contracts::parse::{Fields, nearest};
 use contracts::wire_time;
 
-use super::{NAMESPACE, page_token, read_page_token, request_row, store_error};
+use super::{namespace, page_token, read_page_token, request_row, store_error};
 use crate::access::audit::Subject;
 use crate::engine::Engine;
 use crate::engine::submit::digest;
@@ -41,7 +41,11 @@ impl PipelineService {
         Self { engine }
     }
 
-    async fn create(&self, request: CreatePipelineRequest) -> Result<WirePipeline, Error> {
+    async fn create(
+        &self,
+        namespace: &str,
+        request: CreatePipelineRequest,
+    ) -> Result<WirePipeline, Error> {
         let content = digest(&request);
         let mut fields = Fields::new();
         fields.request_id(&request.request_id);
@@ -63,17 +67,19 @@ impl PipelineService {
         }
         if let Some(subject) = self
             .engine
-            .earlier_subject(NAMESPACE, CREATE, &request.request_id, &content)
+            .earlier_subject(namespace, CREATE, &request.request_id, &content)
             .await?
         {
             let (name, version) = subject.split_once('@').unwrap_or((&subject, "0"));
-            return self.get(name, version.parse().unwrap_or(0)).await;
+            return self
+                .get(namespace, name, version.parse().unwrap_or(0))
+                .await;
         }
         for _ in 0..RACES {
             let now = self.engine.clock().now();
             let stored = async {
                 let client = self.engine.store().client().await?;
-                let newest = pipelines::get(&client, NAMESPACE, &pipeline.name, 0).await?;
+                let newest = pipelines::get(&client, namespace, &pipeline.name, 0).await?;
                 let row = StoredPipeline {
                     pipeline_id: newest
                         .as_ref()
@@ -91,13 +97,13 @@ impl PipelineService {
                     pipeline: pipeline.encode_to_vec(),
                     ..row
                 };
-                let stored = pipelines::insert(&client, NAMESPACE, &row).await?;
+                let stored = pipelines::insert(&client, namespace, &row).await?;
                 let subject = format!("{}@{}", row.name, row.version);
                 if let Some(made) =
                     request_row(&request.request_id, CREATE, content.clone(), subject, now)
                     && stored
                 {
-                    requests::record(&client, NAMESPACE, &made).await?;
+                    requests::record(&client, namespace, &made).await?;
                 }
                 Ok::<_, StoreError>(stored)
             };
@@ -114,18 +120,27 @@ impl PipelineService {
         ))
     }
 
-    async fn get(&self, id_or_name: &str, version: i32) -> Result<WirePipeline, Error> {
-        find(self.engine.store(), id_or_name, version).await
+    async fn get(
+        &self,
+        namespace: &str,
+        id_or_name: &str,
+        version: i32,
+    ) -> Result<WirePipeline, Error> {
+        find(self.engine.store(), namespace, id_or_name, version).await
     }
 
-    async fn list(&self, request: ListPipelinesRequest) -> Result<ListPipelinesResponse, Error> {
+    async fn list(
+        &self,
+        namespace: &str,
+        request: ListPipelinesRequest,
+    ) -> Result<ListPipelinesResponse, Error> {
         let mut fields = Fields::new();
         let size = fields.page_size(request.page_size);
         fields.finish(())?;
         let after = read_page_token(&request.page_token)?;
         let found = async {
             let client = self.engine.store().client().await?;
-            let (rows, count) = pipelines::list(&client, NAMESPACE, &after, size + 1).await?;
+            let (rows, count) = pipelines::list(&client, namespace, &after, size + 1).await?;
             let read: Result<Vec<_>, _> = rows.iter().map(read).collect();
             Ok((read?, count))
         };
@@ -153,7 +168,7 @@ impl PipelineService {
         })
     }
 
-    async fn delete(&self, request: DeletePipelineRequest) -> Result<(), Error> {
+    async fn delete(&self, namespace: &str, request: DeletePipelineRequest) -> Result<(), Error> {
         let content = digest(&request);
         let mut fields = Fields::new();
         fields.request_id(&request.request_id);
@@ -161,13 +176,13 @@ impl PipelineService {
         fields.finish(())?;
         if self
             .engine
-            .earlier_subject(NAMESPACE, DELETE, &request.request_id, &content)
+            .earlier_subject(namespace, DELETE, &request.request_id, &content)
             .await?
             .is_some()
         {
             return Ok(());
         }
-        let pipeline = self.get(&request.pipeline_id, 0).await?;
+        let pipeline = self.get(namespace, &request.pipeline_id, 0).await?;
         if pipeline.built_in {
             return Err(Error::new(
                 ErrorReason::PipelineBuiltIn,
@@ -182,11 +197,11 @@ impl PipelineService {
         let now = self.engine.clock().now();
         let gone = async {
             let client = self.engine.store().client().await?;
-            pipelines::delete(&client, NAMESPACE, id, now).await?;
+            pipelines::delete(&client, namespace, id, now).await?;
             if let Some(made) =
                 request_row(&request.request_id, DELETE, content, id.to_string(), now)
             {
-                requests::record(&client, NAMESPACE, &made).await?;
+                requests::record(&client, namespace, &made).await?;
             }
             Ok(())
         };
@@ -197,6 +212,7 @@ impl PipelineService {
 /// The pipeline that a request for a workflow names, or brings.
 pub(super) async fn of_request(
     store: &Store,
+    namespace: &str,
     request: &CreateWorkflowRequest,
 ) -> Result<WirePipeline, Error> {
     if let Some(pipeline) = &request.pipeline {
@@ -209,7 +225,7 @@ pub(super) async fn of_request(
         return Ok(pipeline.clone());
     }
     if !request.pipeline_id.is_empty() {
-        return find(store, &request.pipeline_id, 0).await;
+        return find(store, namespace, &request.pipeline_id, 0).await;
     }
     let name = match request.r#type() {
         WorkflowType::App => "app",
@@ -236,7 +252,12 @@ pub(super) async fn of_request(
         .ok_or_else(Error::internal)
 }
 
-async fn find(store: &Store, id_or_name: &str, version: i32) -> Result<WirePipeline, Error> {
+async fn find(
+    store: &Store,
+    namespace: &str,
+    id_or_name: &str,
+    version: i32,
+) -> Result<WirePipeline, Error> {
     let mut fields = Fields::new();
     fields.required_text("pipeline_id", id_or_name, 128);
     if version < 0 {
@@ -251,7 +272,7 @@ async fn find(store: &Store, id_or_name: &str, version: i32) -> Result<WirePipel
     }
     let found = async {
         let client = store.client().await?;
-        pipelines::get(&client, NAMESPACE, id_or_name, version)
+        pipelines::get(&client, namespace, id_or_name, version)
             .await?
             .as_ref()
             .map(read)
@@ -285,7 +306,8 @@ impl Service for PipelineService {
         &self,
         request: Request<CreatePipelineRequest>,
     ) -> Result<Response<CreatePipelineResponse>, Status> {
-        let pipeline = self.create(request.into_inner()).await?;
+        let namespace = namespace::of(&request)?;
+        let pipeline = self.create(&namespace, request.into_inner()).await?;
         let subject = format!("pipeline/{}", pipeline.name);
         let mut response = Response::new(CreatePipelineResponse {
             pipeline: Some(pipeline),
@@ -298,8 +320,10 @@ impl Service for PipelineService {
         &self,
         request: Request<GetPipelineRequest>,
     ) -> Result<Response<GetPipelineResponse>, Status> {
+        let namespace = namespace::of(&request)?;
         let request = request.into_inner();
-        let pipeline = Some(self.get(&request.pipeline_id, request.version).await?);
+        let found = self.get(&namespace, &request.pipeline_id, request.version);
+        let pipeline = Some(found.await?);
         Ok(Response::new(GetPipelineResponse { pipeline }))
     }
 
@@ -307,14 +331,17 @@ impl Service for PipelineService {
         &self,
         request: Request<ListPipelinesRequest>,
     ) -> Result<Response<ListPipelinesResponse>, Status> {
-        Ok(Response::new(self.list(request.into_inner()).await?))
+        let namespace = namespace::of(&request)?;
+        let listed = self.list(&namespace, request.into_inner()).await?;
+        Ok(Response::new(listed))
     }
 
     async fn delete_pipeline(
         &self,
         request: Request<DeletePipelineRequest>,
     ) -> Result<Response<DeletePipelineResponse>, Status> {
-        self.delete(request.into_inner()).await?;
+        let namespace = namespace::of(&request)?;
+        self.delete(&namespace, request.into_inner()).await?;
         Ok(Response::new(DeletePipelineResponse {}))
     }
 }

@@ -33,6 +33,7 @@ type Sender = mpsc::Sender<Result<WatchWorkflowResponse, Status>>;
 /// Sends until the workflow has ended, or the reader is gone.
 pub(super) async fn follow(
     engine: Engine,
+    namespace: String,
     workflow_id: WorkflowId,
     mut after: i64,
     mut watch: Watch,
@@ -73,7 +74,7 @@ pub(super) async fn follow(
                     return;
                 }
                 // The log has no more, and its last word was not an end.
-                if ends != Some(false) && ended(&engine, workflow_id, after).await {
+                if ends != Some(false) && ended(&engine, &namespace, workflow_id, after).await {
                     return;
                 }
             }
@@ -105,7 +106,7 @@ pub(super) async fn follow(
             // A workflow that was retried has events after its end.
             if last
                 && ((caught_up && watch.is_newest(after))
-                    || ended(&engine, workflow_id, after).await)
+                    || ended(&engine, &namespace, workflow_id, after).await)
             {
                 return;
             }
@@ -144,10 +145,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<WorkflowEvent, StoreError> {
     WorkflowEvent::decode(bytes).map_err(|error| malformed("events", &error))
 }
 
-async fn ended(engine: &Engine, workflow_id: WorkflowId, sequence: i64) -> bool {
+async fn ended(engine: &Engine, namespace: &str, workflow_id: WorkflowId, sequence: i64) -> bool {
     let newest = async {
         let client = engine.store().client().await?;
-        crate::store::workflows::last_sequence(&client, super::NAMESPACE, workflow_id).await
+        crate::store::workflows::last_sequence(&client, namespace, workflow_id).await
     }
     .await;
     match newest {

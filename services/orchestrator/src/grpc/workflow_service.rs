@@ -22,7 +22,7 @@ use contracts::orchestrator::{
 use contracts::parse::Fields;
 use contracts::wire_time;
 
-use super::{NAMESPACE, actor, page_token, pipeline_service, read_page, store_error};
+use super::{actor, namespace, page_token, pipeline_service, read_page, store_error};
 use crate::access::audit::Subject;
 use crate::artifacts::ArtifactStore;
 use crate::engine::submit;
@@ -83,15 +83,24 @@ impl WorkflowService {
         });
     }
 
-    async fn checked(&self, request: CreateWorkflowRequest) -> Result<submit::Checked, Error> {
-        let pipeline = pipeline_service::of_request(self.engine.store(), &request).await?;
+    async fn checked(
+        &self,
+        namespace: &str,
+        request: CreateWorkflowRequest,
+    ) -> Result<submit::Checked, Error> {
+        let store = self.engine.store();
+        let pipeline = pipeline_service::of_request(store, namespace, &request).await?;
         submit::check(request, pipeline)
     }
 
-    async fn page(&self, request: ListWorkflowsRequest) -> Result<ListWorkflowsResponse, Error> {
+    async fn page(
+        &self,
+        namespace: &str,
+        request: ListWorkflowsRequest,
+    ) -> Result<ListWorkflowsResponse, Error> {
         let mut fields = Fields::new();
         let size = fields.page_size(request.page_size);
-        let filter = filter(&mut fields, request.filter.unwrap_or_default());
+        let filter = filter(&mut fields, namespace, request.filter.unwrap_or_default());
         fields.finish(())?;
         let before: Option<WorkflowId> = read_page(&request.page_token)?;
         let found = async {
@@ -124,6 +133,7 @@ impl WorkflowService {
 
     async fn events_page(
         &self,
+        namespace: &str,
         request: ListWorkflowEventsRequest,
     ) -> Result<ListWorkflowEventsResponse, Error> {
         let mut fields = Fields::new();
@@ -132,7 +142,7 @@ impl WorkflowService {
         fields.text("stage", &request.stage, 64);
         let workflow_id = fields.finish(workflow_id)?.ok_or_else(Error::internal)?;
         let after = read_page::<i64>(&request.page_token)?.unwrap_or(0);
-        self.known(workflow_id).await?;
+        self.known(namespace, workflow_id).await?;
         let found = async {
             let client = self.engine.store().client().await?;
             let stage = request.stage.as_str();
@@ -165,10 +175,10 @@ impl WorkflowService {
     }
 
     // Sequence of its newest event, and whether it has ended.
-    async fn known(&self, workflow_id: WorkflowId) -> Result<(i64, bool), Error> {
+    async fn known(&self, namespace: &str, workflow_id: WorkflowId) -> Result<(i64, bool), Error> {
         let found = async {
             let client = self.engine.store().client().await?;
-            workflows::last_sequence(&client, NAMESPACE, workflow_id).await
+            workflows::last_sequence(&client, namespace, workflow_id).await
         };
         found
             .await
@@ -176,12 +186,15 @@ impl WorkflowService {
             .ok_or_else(|| EngineError::NotFound(workflow_id).into())
     }
 
-    async fn statistics(&self) -> Result<GetStatisticsResponse, Error> {
+    async fn statistics(&self, namespace: &str) -> Result<GetStatisticsResponse, Error> {
         let now = self.engine.clock().now();
         let found = async {
             let client = self.engine.store().client().await?;
-            let states = workflows::count_by_state(&client, NAMESPACE, now - DAY).await?;
-            Ok((states, tasks::count_by_type(&client).await?))
+            let states = workflows::count_by_state(&client, namespace, now - DAY).await?;
+            Ok((
+                states,
+                tasks::count_by_type(&client, Some(namespace)).await?,
+            ))
         };
         let (states, types) = found.await.map_err(store_error)?;
         let agents = self.engine.list_agents(None).await?;
@@ -238,16 +251,16 @@ impl Service for WorkflowService {
         &self,
         request: Request<CreateWorkflowRequest>,
     ) -> Result<Response<CreateWorkflowResponse>, Status> {
-        let actor = actor(&request, "");
+        let (namespace, actor) = (namespace::of(&request)?, actor(&request, ""));
         let request = request.into_inner();
         let validate_only = request.validate_only;
-        let checked = self.checked(request).await?;
+        let checked = self.checked(&namespace, request).await?;
         let workflow = if validate_only {
-            self.engine.picture(NAMESPACE, checked)
+            self.engine.picture(&namespace, checked)
         } else {
             let traceparent = super::traceparent();
             self.engine
-                .submit(NAMESPACE, checked, traceparent, actor)
+                .submit(&namespace, checked, traceparent, actor)
                 .await?
                 .to_wire(true)
         };
@@ -263,8 +276,10 @@ impl Service for WorkflowService {
         &self,
         request: Request<GetWorkflowRequest>,
     ) -> Result<Response<GetWorkflowResponse>, Status> {
+        let namespace = namespace::of(&request)?;
         let id = workflow_id(&request.get_ref().workflow_id)?;
-        let workflow = self.engine.get(NAMESPACE, id).await.map_err(Error::from)?;
+        let workflow = self.engine.get(&namespace, id).await;
+        let workflow = workflow.map_err(Error::from)?;
         let mut wire = workflow.to_wire(true);
         let told = self.engine.tell_waits(&workflow, &mut wire).await;
         told.map_err(Error::from)?;
@@ -277,13 +292,16 @@ impl Service for WorkflowService {
         &self,
         request: Request<ListWorkflowsRequest>,
     ) -> Result<Response<ListWorkflowsResponse>, Status> {
-        Ok(Response::new(self.page(request.into_inner()).await?))
+        let namespace = namespace::of(&request)?;
+        let page = self.page(&namespace, request.into_inner()).await?;
+        Ok(Response::new(page))
     }
 
     async fn watch_workflow(
         &self,
         request: Request<WatchWorkflowRequest>,
     ) -> Result<Response<Self::WatchWorkflowStream>, Status> {
+        let namespace = namespace::of(&request)?;
         let request = request.into_inner();
         let id = workflow_id(&request.workflow_id)?;
         if request.after_sequence < 0 {
@@ -292,9 +310,9 @@ impl Service for WorkflowService {
         // Watching begins before the first look, so that nothing falls between.
         let watch = self.engine.events().watch(id);
         let beyond = |last: i64| request.after_sequence > last;
-        let mut last = watch.newest(NAMESPACE).unwrap_or(-1);
+        let mut last = watch.newest(&namespace).unwrap_or(-1);
         if beyond(last) {
-            (last, _) = self.known(id).await?;
+            (last, _) = self.known(&namespace, id).await?;
         }
         if beyond(last) {
             return Err(Error::invalid_field(
@@ -305,8 +323,8 @@ impl Service for WorkflowService {
         }
         let (sender, receiver) = mpsc::channel(QUEUE);
         let engine = self.engine.clone();
-        let following =
-            super::watch::follow(engine, id, request.after_sequence, watch, sender.clone());
+        let after = request.after_sequence;
+        let following = super::watch::follow(engine, namespace, id, after, watch, sender.clone());
         self.run(following, sender);
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -315,13 +333,14 @@ impl Service for WorkflowService {
         &self,
         request: Request<WatchWorkflowsRequest>,
     ) -> Result<Response<Self::WatchWorkflowsStream>, Status> {
+        let namespace = namespace::of(&request)?;
         let mut fields = Fields::new();
         let wanted = request.into_inner().filter.unwrap_or_default();
-        filter(&mut fields, wanted.clone());
+        filter(&mut fields, &namespace, wanted.clone());
         fields.finish(())?;
         let all = self.engine.events().all().watch().await;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let following = follow_all(self.engine.clone(), wanted, all, sender.clone());
+        let following = follow_all(self.engine.clone(), namespace, wanted, all, sender.clone());
         self.run(following, sender);
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -330,18 +349,22 @@ impl Service for WorkflowService {
         &self,
         request: Request<ListWorkflowEventsRequest>,
     ) -> Result<Response<ListWorkflowEventsResponse>, Status> {
-        Ok(Response::new(self.events_page(request.into_inner()).await?))
+        let namespace = namespace::of(&request)?;
+        let page = self.events_page(&namespace, request.into_inner());
+        Ok(Response::new(page.await?))
     }
 
     async fn watch_workflow_logs(
         &self,
         request: Request<WatchWorkflowLogsRequest>,
     ) -> Result<Response<Self::WatchWorkflowLogsStream>, Status> {
+        let namespace = namespace::of(&request)?;
         let request = request.into_inner();
         let id = workflow_id(&request.workflow_id)?;
-        let (_, ended) = self.known(id).await?;
+        let (_, ended) = self.known(&namespace, id).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let reader = logs::Reader {
+            namespace,
             stage: request.stage,
             follow: request.follow && !ended,
         };
@@ -391,9 +414,10 @@ impl Service for WorkflowService {
 
     async fn get_statistics(
         &self,
-        _request: Request<GetStatisticsRequest>,
+        request: Request<GetStatisticsRequest>,
     ) -> Result<Response<GetStatisticsResponse>, Status> {
-        Ok(Response::new(self.statistics().await?))
+        let namespace = namespace::of(&request)?;
+        Ok(Response::new(self.statistics(&namespace).await?))
     }
 }
 

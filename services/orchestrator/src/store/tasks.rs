@@ -312,16 +312,19 @@ pub struct TypeCount {
     pub oldest: Option<SystemTime>,
 }
 
-/// What waits and runs.
-pub async fn count_by_type(client: &impl GenericClient) -> Result<Vec<TypeCount>, StoreError> {
+/// What waits and runs in a namespace; `None`: in all.
+pub async fn count_by_type(
+    client: &impl GenericClient,
+    namespace: Option<&str>,
+) -> Result<Vec<TypeCount>, StoreError> {
     let statement = client
         .prepare_cached(
             "SELECT agent_type, count(*) FILTER (WHERE NOT leased), count(*) FILTER (WHERE leased),
                     min(ready_time) FILTER (WHERE NOT leased)
-             FROM tasks GROUP BY agent_type",
+             FROM tasks WHERE $1::text IS NULL OR namespace = $1 GROUP BY agent_type",
         )
         .await?;
-    let rows = client.query(&statement, &[]).await?;
+    let rows = client.query(&statement, &[&namespace]).await?;
     rows.iter()
         .map(|row| {
             Ok(TypeCount {

@@ -1,6 +1,6 @@
 //! Artifacts over gRPC: what goes in comes out, and nothing wrong is ever kept or served.
 
-mod bed;
+pub mod bed;
 mod broken_store;
 mod download;
 mod listing;

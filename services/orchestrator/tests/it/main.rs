@@ -15,6 +15,7 @@ mod disk;
 mod faults;
 mod keys;
 mod mesh;
+mod namespaces;
 mod overdue;
 mod replicas;
 mod secure;

@@ -65,8 +65,19 @@ impl Tls {
         token: Option<&str>,
         expected: Expected,
     ) -> Result<ClientChannel, ClientError> {
+        self.channel_in(address, token, None, expected)
+    }
+
+    /// The same, for calls about one namespace. `None`: the default one.
+    pub fn channel_in(
+        &self,
+        address: &str,
+        token: Option<&str>,
+        namespace: Option<&str>,
+        expected: Expected,
+    ) -> Result<ClientChannel, ClientError> {
         let Some(rest) = address.strip_prefix("https://") else {
-            return client::channel(address, token);
+            return client::channel_in(address, token, namespace);
         };
         // Of the transport's own TLS nothing is used: it cannot take new certificates.
         let origin = client::endpoint(address)?.uri().clone();
@@ -76,7 +87,7 @@ impl Tls {
             let (tls, origin) = (tls.clone(), origin.clone());
             async move { tls.connect(&origin, expected).await.map(TokioIo::new) }
         });
-        client::with_outbound(endpoint.connect_with_connector_lazy(connector), token)
+        client::with_outbound(endpoint.connect_with_connector_lazy(connector), token, namespace)
     }
 
     async fn connect(

@@ -16,7 +16,7 @@ use contracts::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{interval, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -25,6 +25,10 @@ use super::work::Workbench;
 
 /// Where an orchestrator names none.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// The orchestrator says only in answer to a beat that it has called the agent back: until then, and at most for one beat's
+/// time, beats come so often. A test need not wait for the second one.
+const HASTE: Duration = Duration::from_millis(20);
 
 /// A session whose farewell is not answered by then is stuck.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
@@ -99,6 +103,7 @@ impl Session {
             workbench.clone(),
             slots,
             every,
+            acknowledged.clone(),
         ));
         tasks.spawn(listen(
             incoming,
@@ -216,12 +221,19 @@ async fn beat(
     workbench: Workbench,
     slots: i32,
     every: Duration,
+    acknowledged: watch::Receiver<Option<BeatAck>>,
 ) {
+    let begun = Instant::now();
     let mut ticks = interval(every);
     let mut sequence = 0;
     loop {
+        let is_known = acknowledged
+            .borrow()
+            .as_ref()
+            .is_some_and(|ack| ack.reachable);
         tokio::select! {
             _ = ticks.tick() => {}
+            () = sleep(HASTE), if !is_known && begun.elapsed() < every => {}
             changed = beats.changed() => {
                 if changed.is_err() {
                     return;

@@ -39,6 +39,7 @@ impl Ready {
             data: PathBuf::new(),
             token_file: Some(self.token_file.clone()),
             tls: TlsArgs::default(),
+            namespace: None,
         })?;
         loop {
             let request = ListAgentsRequest {

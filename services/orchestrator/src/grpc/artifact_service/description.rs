@@ -9,7 +9,6 @@ use contracts::{
 
 use crate::{
     artifacts::{ARTIFACT_BYTES, Digest},
-    grpc::NAMESPACE,
     store::artifacts::NewArtifact,
 };
 
@@ -28,7 +27,7 @@ pub(super) struct Description {
 }
 
 impl Description {
-    pub(super) fn parse(description: ArtifactDescription) -> Result<Self, Error> {
+    pub(super) fn parse(namespace: &str, description: ArtifactDescription) -> Result<Self, Error> {
         let mut fields = Fields::new();
         let artifact = description.artifact.unwrap_or_else(|| {
             fields.wrong("artifact", "is required");
@@ -79,7 +78,7 @@ impl Description {
             return Err(Error::internal());
         };
         let row = NewArtifact {
-            namespace: NAMESPACE.to_owned(),
+            namespace: namespace.to_owned(),
             digest: digest.to_string(),
             size_bytes: artifact.size_bytes,
             media_type: artifact.media_type,
@@ -165,13 +164,13 @@ mod tests {
         let mut artifact = description.artifact.take().unwrap();
         change(&mut description, &mut artifact);
         description.artifact = Some(artifact);
-        let error = Description::parse(description).unwrap_err();
+        let error = Description::parse("default", description).unwrap_err();
         error.fields.into_iter().map(|(field, _)| field).collect()
     }
 
     #[test]
     fn a_good_description_is_read() {
-        let description = Description::parse(good()).unwrap();
+        let description = Description::parse("default", good()).unwrap();
         assert_eq!(description.row.stage, None);
         assert_eq!(description.size, 0);
     }
@@ -209,7 +208,7 @@ mod tests {
         assert_eq!(wrong_fields(|d, _| d.task_id = "1".into()), ["task_id"]);
         assert_eq!(wrong_fields(|d, _| d.stage = "A b".into()), ["stage"]);
         assert_eq!(wrong_fields(|d, _| d.attempt = -1), ["attempt"]);
-        let error = Description::parse(ArtifactDescription::default()).unwrap_err();
+        let error = Description::parse("default", ArtifactDescription::default()).unwrap_err();
         assert_eq!(error.fields.len(), 1);
     }
 

@@ -15,7 +15,7 @@ use contracts::{LOG_ARTIFACT, LOG_ARTIFACT_OWN, wire_time};
 
 use crate::artifacts::ArtifactStore;
 use crate::engine::Engine;
-use crate::grpc::{NAMESPACE, store_error};
+use crate::grpc::store_error;
 use crate::store::artifacts::{self, ArtifactRow};
 
 // More attempts than any workflow has; and a bound for one that does.
@@ -28,6 +28,7 @@ type Sender = mpsc::Sender<Result<WatchWorkflowLogsResponse, Status>>;
 /// Which lines.
 #[derive(Debug)]
 pub(super) struct Reader {
+    pub(super) namespace: String,
     pub(super) stage: String,
     pub(super) follow: bool,
 }
@@ -99,7 +100,8 @@ impl Reader {
         let stage = Some(self.stage.as_str()).filter(|stage| !stage.is_empty());
         let rows = async {
             let client = engine.store().client().await?;
-            artifacts::list(&client, NAMESPACE, workflow_id, stage, 0, ATTEMPTS_MOST).await
+            let namespace = &self.namespace;
+            artifacts::list(&client, namespace, workflow_id, stage, 0, ATTEMPTS_MOST).await
         };
         for row in rows.await.map_err(store_error)? {
             let artifact = &row.artifact;

@@ -17,7 +17,7 @@ use contracts::wire_time;
 use crate::engine::workflow::Submission;
 use crate::engine::{Engine, EngineError};
 use crate::events::all::Published;
-use crate::grpc::{NAMESPACE, store_error, watch};
+use crate::grpc::{store_error, watch};
 use crate::store::StoreError;
 use crate::store::workflows::Filter;
 
@@ -25,7 +25,7 @@ use crate::store::workflows::Filter;
 const KNOWN: usize = 10_000;
 
 /// Checks a filter.
-pub(super) fn filter(fields: &mut Fields, filter: WorkflowFilter) -> Filter {
+pub(super) fn filter(fields: &mut Fields, namespace: &str, filter: WorkflowFilter) -> Filter {
     fields.text("filter.name", &filter.name, 400);
     fields.labels("filter.labels", &filter.labels);
     for state in &filter.states {
@@ -44,7 +44,7 @@ pub(super) fn filter(fields: &mut Fields, filter: WorkflowFilter) -> Filter {
         })
     };
     Filter {
-        namespace: NAMESPACE.to_owned(),
+        namespace: namespace.to_owned(),
         from: time("filter.create_time_from", filter.create_time_from),
         to: time("filter.create_time_to", filter.create_time_to),
         states: numbers(&filter.states),
@@ -69,11 +69,12 @@ fn numbers(values: &[i32]) -> Vec<i16> {
 /// Sends the live events that match until the reader is gone.
 pub(super) async fn follow_all(
     engine: Engine,
+    namespace: String,
     wanted: WorkflowFilter,
     mut all: broadcast::Receiver<Published>,
     sender: mpsc::Sender<Result<WatchWorkflowsResponse, Status>>,
 ) {
-    let mut wanted = Wanted::new(engine.clone(), wanted);
+    let mut wanted = Wanted::new(engine.clone(), namespace, wanted);
     loop {
         let payload = tokio::select! {
             biased;
@@ -125,19 +126,21 @@ pub(super) async fn follow_all(
 // A filter, and what it said of workflows: all of it but the state never changes.
 struct Wanted {
     engine: Engine,
+    namespace: String,
     filter: WorkflowFilter,
     takes_all: bool,
     known: HashMap<String, bool>,
 }
 
 impl Wanted {
-    fn new(engine: Engine, filter: WorkflowFilter) -> Self {
+    fn new(engine: Engine, namespace: String, filter: WorkflowFilter) -> Self {
         let takes_all = WorkflowFilter {
             states: Vec::new(),
             ..filter.clone()
         } == WorkflowFilter::default();
         Self {
             engine,
+            namespace,
             filter,
             takes_all,
             known: HashMap::new(),
@@ -146,7 +149,7 @@ impl Wanted {
 
     async fn matches(&mut self, published: &Published) -> Result<bool, EngineError> {
         let event = &published.event;
-        if &*published.namespace != NAMESPACE
+        if *published.namespace != *self.namespace
             || !(self.filter.states.is_empty() || self.filter.states.contains(&event.state))
         {
             return Ok(false);
@@ -160,7 +163,7 @@ impl Wanted {
         let Ok(id) = event.workflow_id.parse() else {
             return Ok(false);
         };
-        let workflow = match self.engine.get(NAMESPACE, id).await {
+        let workflow = match self.engine.get(&self.namespace, id).await {
             Ok(workflow) => workflow,
             Err(EngineError::NotFound(_)) => return Ok(false),
             Err(error) => return Err(error),

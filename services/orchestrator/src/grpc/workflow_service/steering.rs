@@ -16,7 +16,7 @@ use super::{WorkflowService, budget};
 use crate::engine::EngineError;
 use crate::engine::step::Input;
 use crate::engine::submit::digest;
-use crate::grpc::{NAMESPACE, actor, request_row};
+use crate::grpc::{actor, namespace, request_row};
 use crate::plan::event::Event;
 
 const REASON_BYTES: usize = 1024;
@@ -103,7 +103,7 @@ impl WorkflowService {
         &self,
         request: Request<R>,
     ) -> Result<Option<wire::Workflow>, Error> {
-        let actor = actor(&request, "");
+        let (namespace, actor) = (namespace::of(&request)?, actor(&request, ""));
         let request = request.into_inner();
         let (workflow_id, request_id, reason) = request.head();
         let mut fields = Fields::new();
@@ -114,20 +114,20 @@ impl WorkflowService {
         let content = digest(&request);
         let earlier = || {
             self.engine
-                .earlier(NAMESPACE, R::METHOD, request_id, &content)
+                .earlier(&namespace, R::METHOD, request_id, &content)
         };
         if let Some(workflow) = earlier().await? {
             return Ok(Some(workflow.to_wire(true)));
         }
         let (event, budget) = (request.event(), request.budget());
         if matches!(event, Event::Resumed { .. }) {
-            let workflow = self.engine.get(NAMESPACE, id).await?;
+            let workflow = self.engine.get(&namespace, id).await?;
             budget::check(&workflow, budget.as_ref())?;
         }
         let now = self.engine.clock().now();
         let asked = self
             .engine
-            .apply::<EngineError>(NAMESPACE, id, |workflow| {
+            .apply::<EngineError>(&namespace, id, |workflow| {
                 let subject = workflow.id().to_string();
                 let request = request_row(request_id, R::METHOD, content.clone(), subject, now);
                 Ok(Input {
