@@ -15,6 +15,7 @@ use service_runtime::tls::{Identity, Tls, TlsArgs};
 
 use crate::access::config::{AccessArgs, AccessConfig};
 use crate::artifacts::Location;
+use crate::redis::Redis;
 
 /// Where gRPC is served when nothing is said.
 pub const DEFAULT_LISTEN: SocketAddr =
@@ -66,6 +67,23 @@ pub struct OrchestratorArgs {
     /// Most connections to PostgreSQL, 2 to 500.
     #[arg(long, env = "AGENTIC_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=500))]
     pub database_connections: u16,
+    /// Redis that replicas share for hints to each other, such as `rediss://redis:6379/0`. Left out: hints go through
+    /// PostgreSQL.
+    #[arg(
+        long,
+        env = "AGENTIC_REDIS_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub redis_url: Option<String>,
+    /// File with the password for Redis, which then need not stand in --redis-url.
+    #[arg(
+        long,
+        env = "AGENTIC_REDIS_PASSWORD_FILE",
+        value_name = "FILE",
+        requires = "redis_url"
+    )]
+    pub redis_password_file: Option<PathBuf>,
     /// Where artifacts are kept: `file:<folder>` or `s3://<bucket>/<prefix>`. Left out: a folder below --data.
     #[arg(long, env = "AGENTIC_ARTIFACTS", value_name = "URL")]
     pub artifacts: Option<String>,
@@ -172,6 +190,8 @@ pub struct Config {
     pub database_url: String,
     /// Most connections.
     pub connections: usize,
+    /// What replicas share that may be lost.
+    pub redis: Option<Redis>,
     /// Where artifacts are kept.
     pub artifacts: Location,
     /// How long calls in flight may go on after a stop was asked for.
@@ -202,9 +222,16 @@ impl Config {
             )
         })?;
         let database_url = match args.database_password_file {
-            Some(file) => with_password(&database_url, &read_password(&file)?),
+            Some(file) => with_password(
+                &database_url,
+                &read_secret("--database-password-file", &file)?,
+            ),
             None => database_url,
         };
+        let redis = args
+            .redis_url
+            .map(|url| Redis::new(&url, args.redis_password_file.as_deref()))
+            .transpose()?;
         let data: PathBuf = args.data.data;
         let artifacts = match args.artifacts {
             Some(url) => url
@@ -227,6 +254,7 @@ impl Config {
             enrolment: args.enrolment.check()?,
             database_url,
             connections: usize::from(args.database_connections),
+            redis,
             artifacts,
             shutdown_grace: args.listen.shutdown_grace,
             reflection: args.listen.reflection,
@@ -234,10 +262,6 @@ impl Config {
             registry: None,
         })
     }
-}
-
-fn read_password(file: &Path) -> Result<String, ConfigError> {
-    read_secret("--database-password-file", file)
 }
 
 // Both forms of libpq's connection strings, URL and key/value, may name the password last.
@@ -269,7 +293,7 @@ mod tests {
         let file = folder.path().join("password");
         let hostile = "p&ss=w%rd '\\/@:?# ü";
         std::fs::write(&file, format!("{hostile}\n")).unwrap();
-        let password = read_password(&file).unwrap();
+        let password = read_secret("--database-password-file", &file).unwrap();
         for url in [
             "postgres://agentic@db/agentic",
             "postgres://agentic@db/agentic?sslmode=disable",
@@ -286,9 +310,11 @@ mod tests {
     fn an_empty_or_missing_password_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("password");
-        assert!(read_password(&file).is_err());
+        assert!(read_secret("--redis-password-file", &file).is_err());
         std::fs::write(&file, "\n").unwrap();
-        let said = read_password(&file).unwrap_err().to_string();
+        let said = read_secret("--redis-password-file", &file)
+            .unwrap_err()
+            .to_string();
         assert!(said.ends_with("it is empty"), "{said}");
     }
 }

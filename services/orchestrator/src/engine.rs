@@ -17,7 +17,7 @@ use contracts::task::AgentType;
 use crate::agents::Agents;
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::hints::Hints;
+use crate::hints::{Bus, Hints};
 use crate::logs::Logs;
 use crate::metrics;
 use crate::store::{Store, StoreError, workflows};
@@ -72,6 +72,7 @@ struct Shared {
     signer: Arc<Signer>,
     events: Events,
     hints: Hints,
+    bus: Bus,
     logs: Logs,
     clock: Arc<Clock>,
     touch: Touch,
@@ -93,6 +94,8 @@ struct Shared {
 pub struct Parts {
     /// Database.
     pub store: Store,
+    /// What carries hints between replicas.
+    pub bus: Bus,
     /// Agents that are connected here.
     pub agents: Agents,
     /// What leases are signed with.
@@ -124,6 +127,7 @@ impl Engine {
                 signer: parts.signer,
                 events: parts.events,
                 hints: Hints::default(),
+                bus: parts.bus,
                 logs: parts.logs,
                 clock: parts.clock,
                 touch: Touch::default(),

@@ -16,10 +16,12 @@ use contracts::client::Retry;
 use contracts::id::{InstanceId, WorkflowId};
 use contracts::task::AgentType;
 
-use crate::store::hints::Line;
-use crate::store::{Store, StoreError};
+use line::{Line, LineError};
 
+mod line;
 mod payload;
+
+pub use line::Bus;
 
 /// What is said in this time goes out together.
 const TOGETHER: Duration = Duration::from_millis(3);
@@ -131,14 +133,14 @@ impl Hints {
     }
 
     /// Says and hears until the shutdown, over one connection that is opened again when it breaks.
-    pub async fn run(&self, store: Store, shutdown: CancellationToken, heard: impl Fn(Hint)) {
+    pub async fn run(&self, bus: Bus, shutdown: CancellationToken, heard: impl Fn(Hint)) {
         let mut failures = 0;
         loop {
             let begun = Instant::now();
             let ended = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                ended = self.session(&store, &heard) => ended,
+                ended = self.session(&bus, &heard) => ended,
             };
             failures = if begun.elapsed() > TRY_EVERY {
                 1
@@ -155,10 +157,10 @@ impl Hints {
         }
     }
 
-    async fn session(&self, store: &Store, heard: &impl Fn(Hint)) -> Result<(), StoreError> {
-        let mut line = tokio::time::timeout(PATIENCE, Line::open(store))
+    async fn session(&self, bus: &Bus, heard: &impl Fn(Hint)) -> Result<(), LineError> {
+        let mut line = tokio::time::timeout(PATIENCE, Line::open(bus))
             .await
-            .map_err(|_| StoreError::Closed)??;
+            .map_err(|_| LineError::Late(PATIENCE))??;
         let listen = |text: &str| {
             for hint in payload::read(text) {
                 if hint == Hint::Hello {
@@ -174,7 +176,7 @@ impl Hints {
             let payloads = payload::write(&std::mem::take(&mut *self.pending()));
             tokio::time::timeout(PATIENCE, line.tell(&payloads, listen))
                 .await
-                .map_err(|_| StoreError::Closed)??;
+                .map_err(|_| LineError::Late(PATIENCE))??;
             line.until(tokio::time::sleep(TOGETHER), listen).await?;
             let something = tokio::time::timeout(TRY_EVERY, self.shared.something.notified());
             // Either way there is something to send, or the connection is tried.

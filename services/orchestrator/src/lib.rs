@@ -12,6 +12,7 @@ pub mod hints;
 pub mod logs;
 pub mod metrics;
 pub mod plan;
+pub mod redis;
 pub mod serve;
 pub mod store;
 

@@ -46,6 +46,7 @@ use crate::grpc::enrolment_service::EnrolmentService;
 use crate::grpc::pipeline_service::PipelineService;
 use crate::grpc::token_service::TokenService;
 use crate::grpc::workflow_service::WorkflowService;
+use crate::hints::Bus;
 use crate::logs::Logs;
 use crate::metrics;
 use crate::store::{Store, StoreError, replicas, tasks};
@@ -110,6 +111,10 @@ pub async fn serve(
     // Loops end with the first token; sessions and calls go on until they have drained.
     let engine = Engine::new(Parts {
         store: store.clone(),
+        bus: match config.redis.clone() {
+            Some(redis) => Bus::Redis(redis),
+            None => Bus::Database(store.clone()),
+        },
         agents: agents.clone(),
         signer: signer.clone(),
         events: Events::default(),

@@ -35,6 +35,10 @@ pub enum Thing {
     Rotel,
     /// The `faketime` program.
     Faketime,
+    /// The `redis-server` program.
+    Redis,
+    /// The `prometheus` program.
+    Prometheus,
 }
 
 impl Thing {
@@ -53,6 +57,8 @@ impl Thing {
             Self::Moto => "MOTO",
             Self::Rotel => "ROTEL",
             Self::Faketime => "FAKETIME",
+            Self::Redis => "REDIS",
+            Self::Prometheus => "PROMETHEUS",
         }
     }
 
@@ -72,6 +78,11 @@ impl Thing {
             Self::Moto => installed("moto_server"),
             Self::Rotel => installed("rotel"),
             Self::Faketime => answers("faketime", &["-f", "+1h", "true"]),
+            Self::Prometheus => answers("prometheus", &["--version"]),
+            Self::Redis => {
+                let program = peer_program("redis-server");
+                answers(&program.to_string_lossy(), &["--version"])
+            }
         }
     }
 }

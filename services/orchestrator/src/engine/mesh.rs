@@ -42,9 +42,9 @@ pub(super) fn about_a_second() -> Duration {
 
 /// Hears the others until the shutdown.
 pub(super) async fn hear(engine: Engine) {
-    let (store, stopping) = (engine.store().clone(), engine.stopping());
+    let (bus, stopping) = (engine.shared.bus.clone(), engine.stopping());
     let hints = engine.shared.hints.clone();
-    hints.run(store, stopping, |hint| engine.heard(hint)).await;
+    hints.run(bus, stopping, |hint| engine.heard(hint)).await;
 }
 
 /// Passes on events of all workflows, as long as anybody watches, until the shutdown.

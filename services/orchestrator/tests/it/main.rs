@@ -17,6 +17,7 @@ mod keys;
 mod mesh;
 mod namespaces;
 mod overdue;
+mod redis;
 mod replicas;
 mod secure;
 mod undone;

@@ -49,20 +49,12 @@ impl Drop for Replica {
 
 impl Replica {
     pub async fn start(database: &Database, artifacts: &Path) -> Self {
-        Self::start_with(database, artifacts, false).await
-    }
-
-    pub async fn start_with(database: &Database, artifacts: &Path, agents_are_ours: bool) -> Self {
-        Self::start_on(database.connection_string(), artifacts, agents_are_ours).await
+        Self::start_on(database.connection_string(), artifacts).await
     }
 
     /// One that reaches its database in its own way.
-    pub async fn start_on(database_url: &str, artifacts: &Path, agents_are_ours: bool) -> Self {
-        Self::start_as(Config {
-            agents_are_ours,
-            ..Self::config(database_url, artifacts)
-        })
-        .await
+    pub async fn start_on(database_url: &str, artifacts: &Path) -> Self {
+        Self::start_as(Self::config(database_url, artifacts)).await
     }
 
     /// Settings of a replica that anybody may call.
@@ -75,6 +67,7 @@ impl Replica {
             enrolment: None,
             database_url: database_url.to_owned(),
             connections: 8,
+            redis: None,
             artifacts: Location::Folder(artifacts.to_owned()),
             shutdown_grace: Duration::from_secs(5),
             access: AccessConfig {

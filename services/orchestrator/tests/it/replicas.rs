@@ -46,7 +46,7 @@ async fn two(database: &Database, folder: &std::path::Path) -> (Replica, Replica
     (first, second)
 }
 
-fn percentile(delays: &mut [Duration], percent: usize) -> Duration {
+pub fn percentile(delays: &mut [Duration], percent: usize) -> Duration {
     delays.sort_unstable();
     delays[(delays.len() * percent / 100).min(delays.len() - 1)]
 }
@@ -65,7 +65,7 @@ async fn times(replica: &Replica, workflow_id: &str) -> Vec<(i64, Instant)> {
     sequences.zip(seen.into_inner().unwrap()).collect()
 }
 
-async fn delays(driving: &Replica, watching: &Replica, count: usize) -> Vec<Duration> {
+pub async fn delays(driving: &Replica, watching: &Replica, count: usize) -> Vec<Duration> {
     let mut delays = Vec::new();
     for _ in 0..count {
         let id = driving.create(app("shop")).await.workflow_id;

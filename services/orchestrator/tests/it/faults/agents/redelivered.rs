@@ -39,7 +39,7 @@ async fn a_result_whose_commit_was_not_answered_is_taken_in_once_and_let_go_by_i
         proxy.address(),
         config.get_dbname().unwrap()
     );
-    let replica = Replica::start_on(&url, folder.path(), false).await;
+    let replica = Replica::start_on(&url, folder.path()).await;
     // In the middle of the workflow, and at its end.
     let gates = [AgentType::Validation, AgentType::Deployment].map(|kind| (kind, Gate::new()));
     let mut agents = Vec::new();
