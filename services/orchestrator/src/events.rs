@@ -105,6 +105,16 @@ impl Events {
         watched.map(|(id, _)| *id).collect()
     }
 
+    /// Watches of single workflows that are open.
+    pub fn watcher_count(&self) -> usize {
+        let topics = self.lock();
+        topics
+            .by_workflow
+            .values()
+            .map(|topic| topic.watcher_count)
+            .sum()
+    }
+
     /// Begins to watch.
     pub fn watch(&self, workflow_id: WorkflowId) -> Watch {
         let mut topics = self.lock();

@@ -10,14 +10,20 @@ use tokio_util::sync::CancellationToken;
 
 use contracts::agent::{AGENT_TYPES, type_name};
 use contracts::orchestrator::workflow_event::Payload;
-use contracts::orchestrator::{Stage, Workflow, WorkflowEvent, WorkflowState};
+use contracts::orchestrator::{Stage, StageResult, Workflow, WorkflowEvent, WorkflowState};
 use contracts::task::Verdict;
+use service_runtime::exemplars;
 
 use crate::engine::Engine;
 use crate::store::{StoreError, tasks, workflows};
 
 // As often as Prometheus usually scrapes.
 const OBSERVE_EVERY: Duration = Duration::from_secs(10);
+
+// Of work: from a no-op to half a day.
+const WORK: [f64; 11] = [
+    0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0,
+];
 
 struct Instruments {
     workflows_finished: Counter<u64>,
@@ -26,6 +32,12 @@ struct Instruments {
     stage_duration: Histogram<f64>,
     retries: Counter<u64>,
     leases_changed: Counter<u64>,
+    tokens: Counter<u64>,
+    cost: Counter<f64>,
+    watch_delay: Histogram<f64>,
+    watchers: Gauge<u64>,
+    connections: Gauge<u64>,
+    connection_waits: Gauge<u64>,
     commit_size: Histogram<u64>,
     commit_duration: Histogram<f64>,
     workflows: Gauge<u64>,
@@ -50,8 +62,8 @@ impl Instruments {
                 .with_boundaries(bounds.to_vec())
                 .build()
         };
-        let work = [
-            0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0,
+        let delay = [
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
         ];
         let commit = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
         Self {
@@ -59,18 +71,45 @@ impl Instruments {
             workflow_duration: seconds(
                 "agentic.workflow.duration",
                 "From submission to the end of a workflow",
-                &work,
+                &WORK,
             ),
             stages_finished: counter("agentic.stage.finished", "Stages that ended"),
             stage_duration: seconds(
                 "agentic.stage.duration",
                 "From the first start to the end of a stage",
-                &work,
+                &WORK,
             ),
             retries: counter("agentic.task.retries", "Attempts that will be made again"),
             leases_changed: counter(
                 "agentic.lease.changes",
                 "Leases that were lost, or adopted from another replica",
+            ),
+            tokens: meter
+                .u64_counter("agentic.model.tokens")
+                .with_unit("{token}")
+                .with_description("Model tokens that finished stages used")
+                .build(),
+            cost: meter
+                .f64_counter("agentic.model.cost")
+                .with_unit("{USD}")
+                .with_description("What models cost finished stages, in US dollars")
+                .build(),
+            watch_delay: seconds(
+                "agentic.watch.delay",
+                "From an event to the hand-over to one who watches its workflow live",
+                &delay,
+            ),
+            watchers: gauge(
+                "agentic.watch.count",
+                "Watches of single workflows that are open",
+            ),
+            connections: gauge(
+                "db.client.connection.count",
+                "Connections to the database, by state",
+            ),
+            connection_waits: gauge(
+                "db.client.connection.pending_requests",
+                "Who waits for a connection to the database",
             ),
             commit_size: meter
                 .u64_histogram("agentic.commit.transitions")
@@ -98,7 +137,7 @@ pub fn committed<'a>(events: impl Iterator<Item = &'a WorkflowEvent>) {
         match &event.payload {
             Some(Payload::Finished(finished)) => {
                 if let Some(workflow) = &finished.workflow {
-                    workflow_finished(workflow);
+                    workflow_finished(workflow, &event.trace_id);
                 }
             }
             Some(Payload::StageFinished(finished)) => {
@@ -127,13 +166,24 @@ pub fn commit(transition_count: usize, took: Duration) {
     INSTRUMENTS.commit_duration.record(took.as_secs_f64(), &[]);
 }
 
-fn workflow_finished(workflow: &Workflow) {
+/// An event was handed to one who watches live.
+pub fn watched(event: &WorkflowEvent, now: SystemTime) {
+    let time = event.time.and_then(|time| SystemTime::try_from(time).ok());
+    if let Some(delay) = time.and_then(|time| now.duration_since(time).ok()) {
+        INSTRUMENTS.watch_delay.record(delay.as_secs_f64(), &[]);
+    }
+}
+
+fn workflow_finished(workflow: &Workflow, trace_id: &str) {
     let state = KeyValue::new("state", state_name(workflow.state()));
     INSTRUMENTS
         .workflows_finished
         .add(1, std::slice::from_ref(&state));
     if let Some(took) = between(workflow.create_time, workflow.end_time) {
-        INSTRUMENTS.workflow_duration.record(took, &[state]);
+        let labels = [state];
+        INSTRUMENTS.workflow_duration.record(took, &labels);
+        let name = "agentic_workflow_duration_seconds";
+        exemplars::keep(name, &labels, &WORK, took, trace_id.to_owned());
     }
 }
 
@@ -145,6 +195,25 @@ fn stage_finished(stage: &Stage) {
     INSTRUMENTS.stages_finished.add(1, &labels);
     if let Some(took) = between(stage.start_time, stage.end_time) {
         INSTRUMENTS.stage_duration.record(took, &labels);
+    }
+    let outcome = stage.result.as_ref().and_then(StageResult::outcome);
+    let Some(usage) = outcome.and_then(|outcome| outcome.usage.as_ref()) else {
+        return;
+    };
+    for (kind, count) in [
+        ("input", usage.input_token_count),
+        ("output", usage.output_token_count),
+        ("cached", usage.cached_token_count),
+    ] {
+        if let Ok(count) = u64::try_from(count)
+            && count > 0
+        {
+            let kind = KeyValue::new("token.type", kind);
+            INSTRUMENTS.tokens.add(count, &[kind]);
+        }
+    }
+    if usage.cost_micros > 0 {
+        INSTRUMENTS.cost.add(usage.cost_micros as f64 / 1e6, &[]);
     }
 }
 
@@ -159,8 +228,10 @@ fn between(
 
 /// Reads the gauges every few seconds, until the token is cancelled.
 pub async fn observe(engine: Engine, stop: CancellationToken) {
+    begin();
     loop {
         observe_agents(&engine);
+        observe_load(&engine);
         // What the database cannot say keeps its last value; the health check says that it is away.
         if let Err(error) = observe_work(&engine).await {
             tracing::debug!(error = ?error, "the gauges were not read");
@@ -173,6 +244,36 @@ pub async fn observe(engine: Engine, stop: CancellationToken) {
     }
 }
 
+// A counter that is not there before its first count hides that count from `increase`.
+fn begin() {
+    for state in ["succeeded", "failed", "cancelled"] {
+        let state = KeyValue::new("state", state);
+        INSTRUMENTS.workflows_finished.add(0, &[state]);
+    }
+    for agent_type in AGENT_TYPES {
+        for verdict in [Verdict::Passed, Verdict::Failed, Verdict::NotProven] {
+            let labels = [
+                KeyValue::new("agent.type", type_name(agent_type)),
+                KeyValue::new("verdict", verdict_name(verdict)),
+            ];
+            INSTRUMENTS.stages_finished.add(0, &labels);
+        }
+    }
+    for class in ["retryable", "timed_out", "lost", "refused"] {
+        let class = KeyValue::new("error.class", class);
+        INSTRUMENTS.retries.add(0, &[class]);
+    }
+    for change in ["adopted", "lost"] {
+        let change = KeyValue::new("change", change);
+        INSTRUMENTS.leases_changed.add(0, &[change]);
+    }
+    for kind in ["input", "output", "cached"] {
+        let kind = KeyValue::new("token.type", kind);
+        INSTRUMENTS.tokens.add(0, &[kind]);
+    }
+    INSTRUMENTS.cost.add(0.0, &[]);
+}
+
 fn observe_agents(engine: &Engine) {
     let of = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     for agent_type in AGENT_TYPES {
@@ -183,6 +284,19 @@ fn observe_agents(engine: &Engine) {
         let agents = engine.agents().connected_count(agent_type);
         INSTRUMENTS.agents.record(of(agents), &label);
     }
+}
+
+fn observe_load(engine: &Engine) {
+    let of = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let pool = engine.store().pool_status();
+    let used = pool.size.saturating_sub(pool.available);
+    for (state, count) in [("used", used), ("idle", pool.available)] {
+        let state = KeyValue::new("db.client.connection.state", state);
+        INSTRUMENTS.connections.record(of(count), &[state]);
+    }
+    INSTRUMENTS.connection_waits.record(of(pool.waiting), &[]);
+    let watchers = engine.events().watcher_count();
+    INSTRUMENTS.watchers.record(of(watchers), &[]);
 }
 
 async fn observe_work(engine: &Engine) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::future::BoxFuture;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use crate::exemplars;
 use crate::tls::Tls;
 use crate::tls::accept::HttpListener;
 
@@ -30,7 +31,7 @@ pub fn router(
         .route("/health/ready", get(move || ready(readiness.clone())))
         .route(
             "/metrics",
-            get(move || async move { metrics(registry.as_ref()) }),
+            get(move |headers: HeaderMap| async move { metrics(registry.as_ref(), &headers) }),
         );
     let routes = if origins.is_empty() {
         routes
@@ -94,10 +95,17 @@ async fn ready(readiness: Readiness) -> Response {
     }
 }
 
-fn metrics(registry: Option<&prometheus::Registry>) -> Response {
+fn metrics(registry: Option<&prometheus::Registry>, headers: &HeaderMap) -> Response {
     let Some(registry) = registry else {
         return (StatusCode::NOT_FOUND, "this process keeps no metrics\n").into_response();
     };
+    let accepted = headers
+        .get(header::ACCEPT)
+        .and_then(|accepted| accepted.to_str().ok());
+    if accepted.is_some_and(|accepted| accepted.contains("application/openmetrics-text")) {
+        let text = exemplars::open_metrics(&registry.gather());
+        return ([(header::CONTENT_TYPE, exemplars::CONTENT_TYPE)], text).into_response();
+    }
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
     match encoder.encode(&registry.gather(), &mut text) {

@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod config;
 pub mod embedded_postgres;
+pub mod exemplars;
 pub mod health_check;
 pub mod http_port;
 pub mod server;

@@ -10,6 +10,7 @@
 mod boundaries;
 mod command;
 mod crashes;
+mod dashboards;
 mod decisions;
 mod follow;
 mod gate;
@@ -18,6 +19,7 @@ mod listing;
 mod local;
 mod mesh;
 mod processes;
+mod prometheus;
 mod python_client;
 mod reflection_client;
 mod scripted;

@@ -18,6 +18,7 @@ use contracts::wire_time;
 
 use crate::engine::Engine;
 use crate::events::Watch;
+use crate::metrics;
 use crate::store::{StoreError, events, malformed};
 
 /// Something is sent at least this often.
@@ -102,6 +103,9 @@ pub(super) async fn follow(
             ends = Some(last);
             if !send(&sender, Payload::Event((*event).clone())).await {
                 return;
+            }
+            if caught_up {
+                metrics::watched(&event, engine.clock().now());
             }
             // A workflow that was retried has events after its end.
             if last
