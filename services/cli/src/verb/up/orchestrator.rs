@@ -42,6 +42,9 @@ pub async fn start(
         database_url: Some(database_url.to_owned()),
         database_password_file: None,
         database_connections: up.args.database_connections,
+        // One orchestrator has nobody to give hints to.
+        redis_url: None,
+        redis_password_file: None,
         artifacts: up.args.artifacts.clone(),
         access,
         bootstrap_token_file: Some(secret_file::admin_token(up.data)),
