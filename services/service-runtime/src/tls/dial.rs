@@ -87,7 +87,11 @@ impl Tls {
             let (tls, origin) = (tls.clone(), origin.clone());
             async move { tls.connect(&origin, expected).await.map(TokioIo::new) }
         });
-        client::with_outbound(endpoint.connect_with_connector_lazy(connector), token, namespace)
+        client::with_outbound(
+            endpoint.connect_with_connector_lazy(connector),
+            token,
+            namespace,
+        )
     }
 
     async fn connect(
