@@ -207,7 +207,8 @@ mod tests {
 
         let text = open_metrics(&registry.gather())
             .replace("{otel_scope_name=\"test\"}", "")
-            .replace("otel_scope_name=\"test\",", "");
+            .replace("otel_scope_name=\"test\",", "")
+            .replace(",otel_scope_name=\"test\"", "");
         let lines: Vec<_> = text
             .lines()
             // When it was is not told in advance.

@@ -21,7 +21,7 @@ pub use dial::Expected;
 pub use identity::{Identity, Peer};
 pub use material::{Files, TlsError};
 
-use material::Material;
+use material::{Material, Stamp};
 
 /// Installs ring as the process's crypto provider. Called first thing in every `main`; calling it
 /// again changes nothing.
@@ -113,6 +113,8 @@ pub struct Tls {
 #[derive(Debug)]
 struct Shared {
     files: Files,
+    // Of the files when they were read first: what comes later is new.
+    begun: Stamp,
     current: RwLock<Arc<Material>>,
     // Why the newest files are not in use.
     broken: RwLock<Option<String>>,
@@ -121,10 +123,12 @@ struct Shared {
 impl Tls {
     /// Reads the files.
     pub fn read(files: Files) -> Result<Self, TlsError> {
+        let begun = files.stamp();
         let material = Material::read(&files)?;
         Ok(Self {
             shared: Some(Arc::new(Shared {
                 files,
+                begun,
                 current: RwLock::new(Arc::new(material)),
                 broken: RwLock::new(None),
             })),

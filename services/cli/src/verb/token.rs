@@ -77,7 +77,7 @@ struct CreateArgs {
     #[arg(long = "role", value_enum, required = true)]
     roles: Vec<RoleName>,
     /// Namespace that it may name, or `*`; several times for several. Left out: `default`.
-    #[arg(long = "namespace", value_name = "NAME")]
+    #[arg(long = "allow-namespace", value_name = "NAME")]
     namespaces: Vec<String>,
     /// How long it is good for, at most 366d.
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = humantime::parse_duration)]

@@ -14,12 +14,15 @@ use crate::python_client::{has_peers, library};
 use curl::{Refusal, Server};
 
 const NOBODY: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
-const OF_ORCHESTRATOR: [&str; 6] = [
+const OF_ORCHESTRATOR: [&str; 9] = [
     "AgentRegistryService",
     "ArtifactService",
+    "AuditService",
     "ClarificationService",
     "DecisionService",
+    "EnrolmentService",
     "PipelineService",
+    "TokenService",
     "WorkflowService",
 ];
 

@@ -42,6 +42,8 @@ const OF_THE_MESH: &[&str] = &[
     "ListAgents",
     "GetAgent",
     "DrainAgent",
+    "CreateEnrolmentToken",
+    "IssueCertificate",
     "CreateToken",
     "ListTokens",
     "RevokeToken",
@@ -88,7 +90,7 @@ struct Belongings {
 
 fn pipeline() -> Pipeline {
     let built_in = orchestrator::plan::built_in::built_in();
-    let mut pipeline = built_in.into_iter().next().unwrap();
+    let mut pipeline = built_in.iter().next().unwrap().clone();
     (pipeline.name, pipeline.pipeline_id) = ("ours".into(), String::new());
     pipeline
 }

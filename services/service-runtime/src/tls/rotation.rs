@@ -24,8 +24,8 @@ impl Tls {
         };
         let instruments = instruments();
         instruments.show(&self);
-        let mut used = shared.files.stamp();
-        let mut seen = used.clone();
+        let mut used = shared.begun.clone();
+        let mut seen = shared.files.stamp();
         loop {
             tokio::select! {
                 biased;

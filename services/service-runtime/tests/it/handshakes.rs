@@ -49,7 +49,11 @@ async fn a_caller_without_a_certificate_is_told_so_by_an_agent() {
         .await
         .unwrap_err();
     let said = told(&refused);
-    assert_eq!(refused.code(), Code::Unavailable, "{said}");
+    // The refusal comes after the handshake or within it.
+    assert!(
+        matches!(refused.code(), Code::Unavailable | Code::Unknown),
+        "{said}"
+    );
     assert!(said.contains("CertificateRequired"), "{said}");
 }
 
@@ -116,7 +120,8 @@ async fn certificates_of_another_authority_are_refused_by_both_sides() {
         .await
         .unwrap_err();
     let said = told(&refused);
-    assert!(said.contains("UnknownIssuer"), "{said}");
+    // Development authorities have one name, so that it is the signature that is wrong.
+    assert!(said.contains("BadSignature"), "{said}");
     // One who trusts us, and shows what we do not trust.
     let mut files = theirs.files("e2e", Some(&agent(AgentType::E2e)));
     files.authorities = Some(ours.path("ca", "crt"));

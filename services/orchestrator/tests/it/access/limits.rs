@@ -110,11 +110,15 @@ async fn calls_beyond_the_bound_are_shed_while_watches_and_health_go_on() {
         .await
         .unwrap();
     let mut waiting: tokio::task::JoinSet<_> = (0..3).map(|_| get()).collect();
-    let shed = eventually(
-        || async { get().await.map(drop).map_err(|status| limited(&status)) },
-        Result::is_err,
-    );
-    let delay = shed.await.unwrap_err();
+    let held = bed.database.connect().await.unwrap();
+    let blocked =
+        "SELECT count(*) FROM pg_locks WHERE relation = 'workflows'::regclass AND NOT granted";
+    eventually(
+        async || held.query_one(blocked, &[]).await.unwrap().get::<_, i64>(0),
+        |count| *count >= 3,
+    )
+    .await;
+    let delay = limited(&get().await.unwrap_err());
     assert!(delay > Duration::ZERO);
     assert!(
         call(bed.admin(), "grpc.health.v1.Health/Check")

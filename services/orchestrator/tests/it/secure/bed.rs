@@ -80,6 +80,7 @@ impl Bed {
                 lifetime: Duration::from_mins(1),
             }),
             database_url: self.database.connection_string().to_owned(),
+            redis: None,
             connections: 8,
             artifacts: Location::Folder(self.folder.path().join("artifacts")),
             shutdown_grace: Duration::from_secs(5),
