@@ -6,4 +6,5 @@ mod disks;
 mod half_dead;
 mod networks;
 mod processes;
+mod queue;
 mod redelivered;

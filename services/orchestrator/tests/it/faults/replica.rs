@@ -83,6 +83,13 @@ impl Replica {
         &self.url
     }
 
+    /// Bytes of memory that it has.
+    pub fn resident_bytes(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.pid)).unwrap();
+        let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4096
+    }
+
     /// `kill -9`.
     pub async fn kill(mut self) {
         self.signal(Signal::SIGKILL);
