@@ -137,11 +137,9 @@ pub(crate) async fn prepare(
                     (message, vec![target])
                 }
             };
-            let told: String = reverts
-                .iter()
-                .map(|revert| format!("{REAPPLIES_TRAILER}: {revert}\n"))
-                .collect();
-            let message = message + &told;
+            let message = reverts.iter().fold(message, |message, revert| {
+                message + REAPPLIES_TRAILER + ": " + &revert.to_string() + "\n"
+            });
             Ok(Prepared::Candidate(Candidate {
                 commit: write(objects, &work, tree, parents, message.as_bytes())?,
                 tree,

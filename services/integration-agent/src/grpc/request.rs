@@ -171,7 +171,7 @@ fn order(
     let check_timeout = limit(
         &mut fields,
         &format!("{field}.check_timeout"),
-        merge.check_timeout.map(wire_time::duration),
+        merge.check_timeout,
     );
     let url = url(&mut fields, &repository);
     let validated = validated(context);
@@ -203,10 +203,10 @@ fn branch(fields: &mut Fields, field: &str, target: &str) -> Option<String> {
     (!target.is_empty()).then(|| target.to_owned())
 }
 
-/// The limit of one check. `Some(None)`: the task has one that is no duration.
-fn limit(fields: &mut Fields, field: &str, asked: Option<Option<Duration>>) -> Duration {
+/// The limit of one check.
+fn limit(fields: &mut Fields, field: &str, asked: Option<prost_types::Duration>) -> Duration {
     asked
-        .unwrap_or(Some(CHECK_TIMEOUT))
+        .map_or(Some(CHECK_TIMEOUT), wire_time::duration)
         .filter(|limit| *limit > Duration::ZERO && *limit <= CHECK_TIMEOUT_MOST)
         .unwrap_or_else(|| {
             fields.wrong(field, "must be above 0 and at most 6h");

@@ -150,7 +150,7 @@ impl Orchestrator {
         let before = self.cpu();
         let begin = Instant::now();
         tokio::time::sleep(time).await;
-        100.0 * (self.cpu() - before).as_secs_f64() / begin.elapsed().as_secs_f64()
+        100.0 * self.cpu().saturating_sub(before).as_secs_f64() / begin.elapsed().as_secs_f64()
     }
 
     /// Processor time that it has used.

@@ -135,8 +135,8 @@ async fn throughput(machine: &Machine, concurrency: usize, report: &mut Report) 
     let count = rate * begin.elapsed().as_secs_f64();
     let each = |cpu: Duration| millis(cpu) / count;
     let (own, database) = (
-        each(orchestrator.cpu() - own),
-        each(machine.database_cpu() - database),
+        each(orchestrator.cpu().saturating_sub(own)),
+        each(machine.database_cpu().saturating_sub(database)),
     );
     drop(orchestrator);
     let name = format!("throughput_c{concurrency}");

@@ -462,7 +462,6 @@ impl Drive {
                 .apply::<EngineError>(&self.namespace, self.workflow_id, |_| Ok(input.clone()))
                 .await;
             match told {
-                Ok(_) => return true,
                 Err(EngineError::Store(error)) if error.is_transient() => {
                     attempt += 1;
                     tokio::select! {
@@ -472,7 +471,8 @@ impl Drive {
                     }
                 }
                 // Told before, by a commit whose answer was lost; or nobody waits for it any more.
-                Err(EngineError::Rejected {
+                Ok(_)
+                | Err(EngineError::Rejected {
                     source: Rejected::AlreadyFinished(_),
                     ..
                 }) => return true,

@@ -77,6 +77,7 @@ pub struct Asked {
 
 /// What must be done once the step is committed.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "most effects are the large one")]
 pub enum Effect {
     /// A task was leased to an agent here.
     Drive {

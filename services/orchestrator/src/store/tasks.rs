@@ -194,9 +194,9 @@ pub async fn renew(
              WHERE leased AND owner = $1",
         )
         .await?;
-    Ok(client
+    client
         .execute(&statement, &[&owner, &lease.as_secs_f64()])
-        .await?)
+        .await
 }
 
 /// Gives all leases of a replica back at once, for others to take over.
@@ -207,7 +207,7 @@ pub async fn give_back(client: &impl GenericClient, owner: &str) -> Result<u64, 
              WHERE leased AND owner = $1",
         )
         .await?;
-    Ok(client.execute(&statement, &[&owner]).await?)
+    client.execute(&statement, &[&owner]).await
 }
 
 /// Gives a lease up, for whoever has its agent.

@@ -7,7 +7,6 @@ use contracts::{
     integration::{MergeReport, MergeStrategy, Revert},
     parse::{Fields, URL_BYTES},
     task::TaskContext,
-    wire_time,
 };
 
 use super::{Request, approvals, branch, first, limit, required, short, time_of, url};
@@ -36,7 +35,7 @@ pub(super) fn parse(context: &TaskContext, revert: &Revert) -> Result<Request, E
     let check_timeout = limit(
         &mut fields,
         "task.revert.check_timeout",
-        revert.check_timeout.map(wire_time::duration),
+        revert.check_timeout,
     );
     let merged = merged(context);
     let subject = match (&*revert.commit, &merged) {

@@ -225,6 +225,7 @@ async fn tokens_of_the_provider_are_taken_in_each_algorithm_with_the_roles_they_
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table of forgeries")]
 async fn forged_and_foreign_tokens_are_refused() {
     let (ed, ec, rsa, stranger) = (Signer::ed(), Signer::ec(), Signer::rsa(), Signer::ed());
     let encryption = {

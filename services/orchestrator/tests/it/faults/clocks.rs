@@ -16,7 +16,7 @@ use super::bed::Bed;
 use super::figures::Figures;
 
 const HOUR: i64 = 3600;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 // Loaded before the C library, it puts the wall clock off, and no other.
 const SHIM: &str = r#"
@@ -129,9 +129,7 @@ impl Watch {
             let mut wanted = wanted.iter();
             wanted.all(|(id, last)| seen.get(id) >= Some(last))
         });
-        let waited = timeout(PATIENCE, complete).await;
-        let complete = matches!(&waited, Ok(Ok(_)));
-        drop(waited);
+        let complete = matches!(timeout(PATIENCE, complete).await, Ok(Ok(_)));
         if !complete {
             let failed = self.tasks.try_join_next();
             panic!("events were missed: {failed:?}");

@@ -94,8 +94,8 @@ impl Worker {
         let mut addresses: Vec<SocketAddr> = Vec::new();
         let serving = async {
             while addresses.len() < orders.agent_types.len() {
-                let line = lines.next_line().await.unwrap().expect("it starts");
-                if let Some(address) = line.strip_prefix(SERVES) {
+                let said = lines.next_line().await.unwrap().expect("it starts");
+                if let Some(address) = said.strip_prefix(SERVES) {
                     addresses.push(address.parse().unwrap());
                 }
             }
