@@ -9,6 +9,7 @@ use contracts::wire_time;
 
 /// Limits on the command line; each that is left out is none.
 #[derive(Debug, Clone, Copy, Args)]
+#[allow(clippy::struct_field_names, reason = "the flags are called so")]
 pub struct BudgetArgs {
     /// Most model tokens that the whole work may spend.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(1..))]
@@ -110,7 +111,7 @@ mod tests {
             Budget {
                 token_count: 500,
                 cost_micros: 1_250_000,
-                wall_time: Some(wire_time::wire_duration(Duration::from_secs(5400))),
+                wall_time: Some(wire_time::wire_duration(Duration::from_mins(90))),
             },
             Budget {
                 cost_micros: 7,

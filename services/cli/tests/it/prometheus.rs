@@ -95,7 +95,7 @@ impl Prometheus {
         );
         let answer = self.get(&path).await?;
         let series = answer["data"].as_array().context("no series")?;
-        let exemplars = series.iter().flat_map(|one| one["exemplars"].as_array());
+        let exemplars = series.iter().filter_map(|one| one["exemplars"].as_array());
         Ok(exemplars.flatten().cloned().collect())
     }
 
