@@ -149,7 +149,9 @@ async fn every_query_of_dashboards_and_alerts_is_answered_by_a_mesh_that_worked(
     let ended = place.run(&["run", "--name", "shop", "--json"]).await?;
     assert_eq!(ended.code, 0, "{ended:?}");
     // A call that fails, for the panel of those.
-    let ended = place.run(&["show", "no-such-workflow"]).await?;
+    let ended = place
+        .run(&["show", "0192f0c1-2b3c-7def-8123-456789abcdef"])
+        .await?;
     assert_ne!(ended.code, 0, "{ended:?}");
     let (status, metrics) = get(&format!("{http}/metrics")).await?;
     assert_eq!(status, 200);
