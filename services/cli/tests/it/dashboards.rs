@@ -183,7 +183,7 @@ async fn every_query_of_dashboards_and_alerts_is_answered_by_a_mesh_that_worked(
             .exemplars("agentic_workflow_duration_seconds_bucket")
             .await?;
         assert!(
-            !traces.is_empty() && of_run.len() == 1,
+            !traces.is_empty() && !of_run.is_empty(),
             "{traces:?} {of_run:?}"
         );
         prometheus.stop().await?;
