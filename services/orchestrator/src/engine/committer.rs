@@ -18,6 +18,8 @@ const TOGETHER: Duration = Duration::from_millis(1);
 // How often a commit is tried when the database is away for a moment.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
+// One that took longer to fail would fail as slowly again, and others wait behind it.
+const TRIED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How a transition ended.
 #[derive(Debug)]
@@ -173,10 +175,10 @@ async fn together(
     store: &Store,
     transitions: &[&Transition],
 ) -> Result<commit::Committed, StoreError> {
-    let mut attempt = 1;
+    let (begun, mut attempt) = (Instant::now(), 1);
     loop {
         match try_together(store, transitions, attempt > 1).await {
-            Err(error) if is_tried_again(&error, &mut attempt).await => {}
+            Err(error) if is_tried_again(&error, begun, &mut attempt).await => {}
             done => return done,
         }
     }
@@ -196,12 +198,12 @@ async fn try_together(
 }
 
 async fn commit_rare(store: &Store, transition: &Transition) -> Committed {
-    let mut attempt = 1;
+    let (begun, mut attempt) = (Instant::now(), 1);
     loop {
         match try_rare(store, transition, attempt > 1).await {
             Ok(done) => return of(&done, transition),
             Err(error) if error.is_held_key() => return Committed::Blocked,
-            Err(error) if is_tried_again(&error, &mut attempt).await => {}
+            Err(error) if is_tried_again(&error, begun, &mut attempt).await => {}
             Err(error) => return Committed::Failed(error),
         }
     }
@@ -221,8 +223,8 @@ async fn try_rare(
 }
 
 // Safe to repeat: a commit that did happen makes the next try lose its race, and is recognised.
-async fn is_tried_again(error: &StoreError, attempt: &mut u32) -> bool {
-    if !error.is_transient() || *attempt >= ATTEMPTS {
+async fn is_tried_again(error: &StoreError, begun: Instant, attempt: &mut u32) -> bool {
+    if !error.is_transient() || *attempt >= ATTEMPTS || begun.elapsed() > TRIED_WITHIN {
         return false;
     }
     tokio::time::sleep(PAUSE * *attempt).await;

@@ -479,13 +479,12 @@ impl Drive {
                 Err(EngineError::Rejected {
                     source: Rejected::StaleLease { held, .. },
                     ..
-                }) if held == self.epoch => return true,
-                Err(EngineError::Rejected {
-                    source: Rejected::StaleLease { held, .. },
-                    ..
                 }) => {
-                    tracing::info!(held, "the outcome came from a stale lease and is refused");
-                    return false;
+                    let is_ours = held == self.epoch;
+                    if !is_ours {
+                        tracing::info!(held, "the outcome came from a stale lease and is refused");
+                    }
+                    return is_ours;
                 }
                 Err(error) => {
                     tracing::error!(error = ?error, "the outcome of an attempt was not taken in");
