@@ -2,7 +2,6 @@
 //! cancels them, keeps their results. Makes the promises of contract.md ("What the stream
 //! promises") true. Knows nothing of what the work is.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,11 +27,15 @@ use crate::log_artifact;
 use crate::reporter::Reporter;
 
 mod entry;
+#[cfg(test)]
+mod promises;
 mod request;
 pub(crate) mod stream;
+mod table;
 
 use entry::{Ending, Entry};
-use request::{check, stale};
+use request::{check, is_new, stale, unknown};
+use table::Table;
 
 /// Limit of work whose caller names none.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_hours(1);
@@ -60,15 +63,13 @@ pub struct TaskSettings {
     pub result_kept: Duration,
 }
 
-type Entries<R> = Arc<Mutex<HashMap<String, Arc<Entry<R>>>>>;
-
 /// All tasks of one agent.
 pub struct Tasks<A: Agent> {
     agent: Arc<A>,
     instance_id: String,
     settings: TaskSettings,
     sink: ArtifactSink,
-    entries: Entries<A::Result>,
+    table: Arc<Mutex<Table<A::Result>>>,
     tracker: TaskTracker,
     draining: AtomicBool,
     // Why no work can be done here. Empty: it can.
@@ -94,7 +95,7 @@ impl<A: Agent> Tasks<A> {
             instance_id,
             settings,
             sink,
-            entries: Arc::default(),
+            table: Arc::default(),
             tracker,
             draining: AtomicBool::new(false),
             unfit: Mutex::default(),
@@ -136,18 +137,15 @@ impl<A: Agent> Tasks<A> {
 
     /// Slots that are free.
     pub fn free_slot_count(&self) -> usize {
-        let running = self
-            .lock()
-            .values()
-            .filter(|entry| !entry.is_finished())
-            .count();
-        self.settings.slot_count.saturating_sub(running)
+        self.settings
+            .slot_count
+            .saturating_sub(self.lock().running_count())
     }
 
     /// What runs, or whose result is kept.
     pub fn running(&self) -> Vec<RunningTask> {
         self.lock()
-            .values()
+            .entries()
             .map(|entry| RunningTask {
                 task_id: entry.task_id.clone(),
                 lease_epoch: entry.epoch(),
@@ -162,7 +160,7 @@ impl<A: Agent> Tasks<A> {
         loop {
             let next = self
                 .lock()
-                .values()
+                .entries()
                 .find(|entry| !entry.is_finished())
                 .cloned();
             let Some(entry) = next else { return };
@@ -172,13 +170,10 @@ impl<A: Agent> Tasks<A> {
 
     /// Lets go of kept results.
     pub fn release(&self, task_ids: &[String]) {
-        let mut entries = self.lock();
+        let mut table = self.lock();
         for task_id in task_ids {
-            if entries
-                .get(task_id)
-                .is_some_and(|entry| entry.is_finished())
-            {
-                entries.remove(task_id);
+            if table.get(task_id).is_some_and(|entry| entry.is_finished()) {
+                table.forget(task_id);
             }
         }
     }
@@ -205,11 +200,11 @@ impl<A: Agent> Tasks<A> {
         }
         loop {
             let superseded = {
-                let mut entries = self.lock();
-                match entries.get(&context.task_id).cloned() {
+                let mut table = self.lock();
+                match table.get(&context.task_id).cloned() {
                     Some(entry) => {
                         if context.lease_epoch < entry.epoch() {
-                            return Err(stale(&entry, context.lease_epoch));
+                            return Err(stale(&entry.task_id, context.lease_epoch, entry.epoch()));
                         }
                         if context.attempt <= entry.attempt || context.reattach_only {
                             return Ok(
@@ -218,13 +213,15 @@ impl<A: Agent> Tasks<A> {
                         }
                         // A new attempt replaces the old one, which must be over first.
                         if entry.is_finished() {
-                            entries.remove(&context.task_id);
-                            continue;
+                            let entry = self.admit(&mut table, context, deadline)?;
+                            self.spawn(&entry, task, deadline);
+                            return Ok(entry.attach(entry.epoch(), 0));
                         }
                         entry
                     }
                     None => {
-                        let entry = self.admit(&mut entries, context, deadline)?;
+                        is_new(&mut table, &context)?;
+                        let entry = self.admit(&mut table, context, deadline)?;
                         self.spawn(&entry, task, deadline);
                         return Ok(entry.attach(entry.epoch(), 0));
                     }
@@ -237,16 +234,10 @@ impl<A: Agent> Tasks<A> {
 
     fn admit(
         &self,
-        entries: &mut HashMap<String, Arc<Entry<A::Result>>>,
+        table: &mut Table<A::Result>,
         mut context: TaskContext,
         deadline: Instant,
     ) -> Result<Arc<Entry<A::Result>>, Error> {
-        if context.reattach_only {
-            return Err(Error::new(
-                ErrorReason::TaskNotFound,
-                format!("this agent does not run task {}", context.task_id),
-            ));
-        }
         if self.is_draining() || self.shutdown.is_cancelled() {
             return Err(Error::new(
                 ErrorReason::Draining,
@@ -257,11 +248,7 @@ impl<A: Agent> Tasks<A> {
         if !unfit.is_empty() {
             return Err(Error::new(ErrorReason::Infrastructure, unfit));
         }
-        let running = entries
-            .values()
-            .filter(|entry| !entry.is_finished())
-            .count();
-        if running >= self.settings.slot_count {
+        if table.running_count() >= self.settings.slot_count {
             return Err(Error::new(
                 ErrorReason::NoFreeSlot,
                 format!("all {} slots are taken", self.settings.slot_count),
@@ -294,7 +281,7 @@ impl<A: Agent> Tasks<A> {
             folder,
             self.shutdown.child_token(),
         ));
-        entries.insert(entry.task_id.clone(), entry.clone());
+        table.insert(entry.clone());
         Ok(entry)
     }
 
@@ -331,7 +318,7 @@ impl<A: Agent> Tasks<A> {
             }
             .instrument(span.clone()),
         );
-        let entries = self.entries.clone();
+        let table = self.table.clone();
         let result_kept = self.settings.result_kept;
         let orphan_grace = self.settings.orphan_grace;
         let shutdown = self.shutdown.clone();
@@ -358,12 +345,12 @@ impl<A: Agent> Tasks<A> {
                 () = shutdown.cancelled() => {}
                 () = tokio::time::sleep(result_kept) => {}
             }
-            let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
-            if entries
+            let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+            if table
                 .get(&held.task_id)
                 .is_some_and(|current| Arc::ptr_eq(current, &held))
             {
-                entries.remove(&held.task_id);
+                table.forget(&held.task_id);
             }
         });
     }
@@ -375,21 +362,20 @@ impl<A: Agent> Tasks<A> {
         lease_epoch: i64,
         grace: Duration,
     ) -> Result<bool, Error> {
-        let entry = self.lock().get(task_id).cloned().ok_or_else(|| {
-            Error::new(
-                ErrorReason::TaskNotFound,
-                format!("this agent does not run task {task_id}"),
-            )
-        })?;
+        let entry = self
+            .lock()
+            .get(task_id)
+            .cloned()
+            .ok_or_else(|| unknown(task_id))?;
         if lease_epoch > 0 && lease_epoch < entry.epoch() {
-            return Err(stale(&entry, lease_epoch));
+            return Err(stale(task_id, lease_epoch, entry.epoch()));
         }
         entry.cancel.cancel();
         Ok(tokio::time::timeout(grace, entry.finished()).await.is_ok())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Entry<A::Result>>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Table<A::Result>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinSet,
 };
 
@@ -22,7 +22,8 @@ pub enum Fault {
     None,
     /// They wait in the sender's buffers, as behind a full link; nothing is lost, and a close is not seen.
     Stall,
-    /// They are taken and lost, as in a one-way partition.
+    /// They are taken and lost, as in a one-way partition. A connection that lost any is reset when
+    /// the fault ends: no network goes on behind a hole.
     Discard,
     /// They arrive this much later.
     Delay(Duration),
@@ -183,13 +184,15 @@ async fn connection(client: TcpStream, mut plan: watch::Receiver<Plan>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = upstream.into_split();
     let mut cut = plan.clone();
+    let hole = Notify::new();
     tokio::select! {
         biased;
         _ = cut.wait_for(|plan| plan.generation != generation) => {}
+        () = hole.notified() => {}
         _ = async {
             tokio::join!(
-                pump(&mut from_client, &mut to_server, Direction::ToServer, plan.clone()),
-                pump(&mut from_server, &mut to_client, Direction::ToClient, plan.clone()),
+                pump(&mut from_client, &mut to_server, Direction::ToServer, plan.clone(), &hole),
+                pump(&mut from_server, &mut to_client, Direction::ToClient, plan.clone(), &hole),
             )
         } => return,
     }
@@ -201,16 +204,23 @@ async fn connection(client: TcpStream, mut plan: watch::Receiver<Plan>) {
     }
 }
 
-/// Moves bytes of one direction until its sender closes or either side fails.
+/// Moves bytes of one direction until its sender closes or either side fails. Tells when bytes were
+/// lost and more would arrive.
 async fn pump(
     from: &mut OwnedReadHalf,
     to: &mut OwnedWriteHalf,
     direction: Direction,
     mut plan: watch::Receiver<Plan>,
+    hole: &Notify,
 ) {
     let mut buffer = vec![0; BUFFER_BYTES];
+    let mut lost = false;
     loop {
         let fault = plan.borrow_and_update().of(direction);
+        if lost && fault != Fault::Discard {
+            hole.notify_one();
+            return;
+        }
         if fault == Fault::Stall {
             if plan.changed().await.is_err() {
                 return;
@@ -239,7 +249,10 @@ async fn pump(
                     return;
                 }
             }
-            Fault::Discard => continue,
+            Fault::Discard => {
+                lost = true;
+                continue;
+            }
             Fault::Delay(delay) => tokio::time::sleep(delay).await,
             Fault::None | Fault::Stall => {}
         }
@@ -318,6 +331,18 @@ mod tests {
         let (proxy, mut client, mut server) = connected().await;
         proxy.set(Direction::ToServer, Fault::Discard);
         client.write_all(b"lost").await.unwrap();
+        receives_nothing(&mut server).await;
+        server.write_all(b"other way").await.unwrap();
+        receives(&mut client, b"other way").await;
+        proxy.set(Direction::ToServer, Fault::None);
+        assert!(client.read(&mut [0]).await.is_err());
+        assert!(server.read(&mut [0]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_lost_nothing_outlives_the_loss() {
+        let (proxy, mut client, mut server) = connected().await;
+        proxy.set(Direction::ToServer, Fault::Discard);
         receives_nothing(&mut server).await;
         proxy.set(Direction::ToServer, Fault::None);
         client.write_all(b"found").await.unwrap();

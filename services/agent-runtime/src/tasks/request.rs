@@ -10,21 +10,42 @@ use contracts::task::TaskContext;
 use contracts::wire_time;
 
 use super::DEFAULT_DEADLINE;
-use super::entry::Entry;
+use super::table::Table;
 
-/// An older lease than the one that holds the task.
-pub(super) fn stale<R>(entry: &Entry<R>, epoch: i64) -> Error {
+/// An older lease than the newest one.
+pub(super) fn stale(task_id: &str, epoch: i64, newest: i64) -> Error {
     Error::new(
         ErrorReason::StaleLease,
-        format!(
-            "lease epoch {epoch} is older than {}, which holds the task",
-            entry.epoch()
-        ),
+        format!("lease epoch {epoch} of the task is over; the newest is {newest}"),
     )
     .precondition(
-        format!("task/{}", entry.task_id),
-        "a newer lease holds the task",
+        format!("task/{task_id}"),
+        "a newer lease holds the task, or ended it",
     )
+}
+
+/// Nothing runs here.
+pub(super) fn unknown(task_id: &str) -> Error {
+    Error::new(
+        ErrorReason::TaskNotFound,
+        format!("this agent does not run task {task_id}"),
+    )
+}
+
+/// Whether a task that is not here may begin. Who asks for one that should be here is told that it is
+/// not, and may have it run elsewhere: then an older call, which was under way for long, must not
+/// begin it here.
+pub(super) fn is_new<R>(table: &mut Table<R>, context: &TaskContext) -> Result<(), Error> {
+    let (task_id, epoch) = (context.task_id.as_str(), context.lease_epoch);
+    let spent = table.spent(task_id);
+    if context.reattach_only && epoch >= spent {
+        table.spend(task_id, epoch);
+        return Err(unknown(task_id));
+    }
+    if epoch > 0 && epoch <= spent {
+        return Err(stale(task_id, epoch, spent));
+    }
+    Ok(())
 }
 
 /// Checks what every task is told; answers when the work must be over.

@@ -242,8 +242,7 @@ impl Drive {
             }
             let since = *broken_since.get_or_insert_with(Instant::now);
             self.context.reattach_only = true;
-            let gone = !reservation.is_connected() && since.elapsed() > GONE_AFTER;
-            if gone || since.elapsed() > REATTACH_FOR {
+            if self.is_given_up(reservation, since) {
                 return given_up(reservation, &error);
             }
             attempt += 1;

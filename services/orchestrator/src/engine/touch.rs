@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 /// Without the database for so long, leases are as good as gone.
 const LOST_AFTER: Duration = Duration::from_secs(9);
+/// Whoever was sent away meanwhile is back after so long, here or elsewhere.
+const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// Since when the database answers, and when it did last.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ struct State {
     heard: Instant,
     steady_since: Option<Instant>,
     lost: bool,
+    // When it stopped being lost, last.
+    found: Option<Instant>,
 }
 
 impl Default for Touch {
@@ -27,6 +31,7 @@ impl Default for Touch {
             heard: Instant::now(),
             steady_since: None,
             lost: false,
+            found: None,
         }))
     }
 }
@@ -63,6 +68,12 @@ impl Touch {
         self.0.borrow().lost
     }
 
+    /// Whether agents that are not here were not sent away by this replica: it may judge them.
+    pub(super) fn misses_nobody_it_sent_away(&self) -> bool {
+        let state = self.0.borrow();
+        !state.lost && state.found.is_none_or(|at| at.elapsed() > BACK_WITHIN)
+    }
+
     /// Resolves when it is of no use to anybody any more.
     pub(super) async fn lost(&self) {
         self.wait_for(|state| state.lost).await;
@@ -78,7 +89,9 @@ impl State {
     fn hear(&mut self, now: Instant) {
         self.heard = now;
         self.steady_since.get_or_insert(now);
-        self.lost = false;
+        if std::mem::take(&mut self.lost) {
+            self.found = Some(now);
+        }
     }
 
     fn miss(&mut self, now: Instant) {
@@ -99,16 +112,21 @@ mod tests {
             heard: begin,
             steady_since: None,
             lost: false,
+            found: None,
         };
         state.hear(at(1));
         state.hear(at(5));
         assert_eq!(state.steady_since, Some(at(1)));
         state.miss(at(10));
         assert_eq!((state.steady_since, state.lost), (None, false));
-        state.miss(at(15));
+        state.hear(at(11));
+        assert_eq!(state.found, None);
+        state.miss(at(16));
+        state.miss(at(21));
         assert!(state.lost);
-        state.hear(at(20));
+        state.hear(at(22));
         state.hear(at(25));
-        assert_eq!((state.steady_since, state.lost), (Some(at(20)), false));
+        assert_eq!((state.steady_since, state.lost), (Some(at(22)), false));
+        assert_eq!(state.found, Some(at(22)));
     }
 }

@@ -53,7 +53,6 @@ async fn files_that_cannot_be_used_leave_the_old_ones_in_use_and_are_reported() 
     let bed = Bed::new();
     let tls = bed.tls("orchestrator", &Identity::Orchestrator);
     let mesh = serve(tls.clone(), Callers::Anyone).await;
-    let before = tls.not_after();
     let good = bed.issue(Some(&Identity::Orchestrator), time::Duration::hours(2));
     let other = bed.issue(Some(&Identity::Orchestrator), time::Duration::hours(2));
     let past = bed.issue(Some(&Identity::Orchestrator), -time::Duration::HOUR);
@@ -69,6 +68,7 @@ async fn files_that_cannot_be_used_leave_the_old_ones_in_use_and_are_reported() 
         past,
     ];
     for files in broken {
+        let before = tls.not_after();
         bed.write("orchestrator", &files);
         until("it is reported", || tls.broken().is_some()).await;
         assert_eq!(tls.not_after(), before);
@@ -82,6 +82,7 @@ async fn files_that_cannot_be_used_leave_the_old_ones_in_use_and_are_reported() 
         );
         until("the good files are in use", || tls.broken().is_none()).await;
     }
+    let before = tls.not_after();
     bed.write("orchestrator", &good);
     until("the good files are in use", || tls.not_after() > before).await;
 }

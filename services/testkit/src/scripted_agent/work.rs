@@ -64,6 +64,8 @@ struct Shared {
     instance_id: InstanceId,
     script: Script,
     tasks: Mutex<HashMap<String, Arc<Work>>>,
+    /// Leases that were told that their task is not here: neither they nor older ones begin it.
+    spent: Mutex<HashMap<String, i64>>,
     calls: watch::Sender<Vec<Call>>,
     cancelled: watch::Sender<Vec<String>>,
     running: TaskTracker,
@@ -91,6 +93,7 @@ impl Workbench {
             instance_id,
             script,
             tasks: Mutex::default(),
+            spent: Mutex::default(),
             calls: watch::Sender::default(),
             cancelled: watch::Sender::default(),
             running: TaskTracker::new(),
@@ -132,7 +135,8 @@ impl Workbench {
         let found = self.tasks().get(&context.task_id).cloned();
         // A newer attempt is begun anew, as by real agents.
         let found = found.filter(|work| context.attempt <= work.attempt || context.reattach_only);
-        let began = found.is_none() && !context.reattach_only;
+        let is_spent = found.is_none() && self.is_spent(&context);
+        let began = found.is_none() && !context.reattach_only && !is_spent;
         self.0.calls.send_modify(|calls| {
             calls.push(Call {
                 context: context.clone(),
@@ -142,6 +146,9 @@ impl Workbench {
         });
         let work = match found {
             Some(work) => work,
+            None if is_spent => {
+                return Err(Error::new(ErrorReason::StaleLease, "the lease is over").into());
+            }
             None if context.reattach_only => {
                 return Err(Error::new(ErrorReason::TaskNotFound, "no such task here").into());
             }
@@ -193,6 +200,18 @@ impl Workbench {
             }
         };
         self.tasks().iter().map(describe).collect()
+    }
+
+    // Whether a task that is not here must not begin. Who asks only to attach ends older leases.
+    fn is_spent(&self, context: &TaskContext) -> bool {
+        let epoch = context.lease_epoch;
+        let mut leases = self.0.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = leases.entry(context.task_id.clone()).or_default();
+        if context.reattach_only && epoch >= *spent {
+            *spent = epoch;
+            return false;
+        }
+        epoch > 0 && epoch <= *spent
     }
 
     fn tasks(&self) -> MutexGuard<'_, HashMap<String, Arc<Work>>> {

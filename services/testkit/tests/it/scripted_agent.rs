@@ -154,6 +154,23 @@ async fn a_newer_lease_takes_over_and_an_older_one_is_refused() {
 }
 
 #[tokio::test]
+async fn a_call_that_was_overtaken_on_its_way_begins_nothing() {
+    let agent = ScriptedAgent::passing(AgentType::Scaffold).await.unwrap();
+    let overtaking = TaskContext {
+        reattach_only: true,
+        ..context(2)
+    };
+    let refused = execute(&agent, overtaking).await.err().unwrap();
+    assert_eq!(refused.reason, ErrorReason::TaskNotFound);
+    let refused = execute(&agent, context(1)).await.err().unwrap();
+    assert_eq!(refused.reason, ErrorReason::StaleLease);
+    let stream = execute(&agent, context(3)).await.unwrap();
+    assert_eq!(sequences(&rest(stream).await), [1, 0]);
+    let began: Vec<bool> = agent.calls().iter().map(|call| call.began).collect();
+    assert_eq!(began, [false, false, true]);
+}
+
+#[tokio::test]
 async fn what_it_does_not_know_or_is_not_it_refuses() {
     let agent = ScriptedAgent::passing(AgentType::Deployment).await.unwrap();
     let unknown = TaskContext {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use contracts::error::Error;
@@ -11,7 +12,7 @@ use contracts::id::ClarificationId;
 use contracts::orchestrator::StageResult;
 use contracts::task::{AnswerKind, BudgetLimit, ClarificationRequest};
 
-use super::{Drive, SILENT, UNANSWERED};
+use super::{Drive, GONE_AFTER, REATTACH_FOR, SILENT, UNANSWERED};
 use crate::agents::Reservation;
 use crate::engine::step::{Asked, Input, LEASE};
 use crate::plan::event::{ApprovalEffect, DecisionAsk, ErrorClass, Event, StageOutcome};
@@ -267,6 +268,15 @@ impl Drive {
             tracing::warn!(error = ?error, "nobody knows where the agent is");
             false
         })
+    }
+
+    /// Whether the stream is broken for too long. An agent that this replica sent away, because it had
+    /// no database, may be on its way back, and could not show that it lives meanwhile.
+    pub(super) fn is_given_up(&self, reservation: &Reservation, since: Instant) -> bool {
+        let touch = &self.engine.shared.touch;
+        let is_gone = !reservation.is_connected() && touch.misses_nobody_it_sent_away();
+        let waited = since.elapsed().min(touch.steady_for());
+        waited > if is_gone { GONE_AFTER } else { REATTACH_FOR }
     }
 
     // The attempt ended because it needs something of a person: a budget, or an answer.
