@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 
-use contracts::client::{self, ClientError, Retry};
+use contracts::client::{self, ClientError, Retry, is_broken};
 use contracts::orchestrator::IssueCertificateRequest;
 use contracts::orchestrator::enrolment_service_client::EnrolmentServiceClient;
 use service_runtime::config::ConfigError;
@@ -145,7 +145,7 @@ impl Enrolment {
                     tracing::info!(%identity, "enrolled");
                     return Ok(Some(Tls::read(self.files())?));
                 }
-                Err(status) if status.code() != Code::Unavailable => {
+                Err(status) if !is_broken(&status) => {
                     return Err(EnrolmentError::Refused(Box::new(status)));
                 }
                 Err(status) => {

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use contracts::client::is_broken;
 use tonic::{Code, Status};
 
 use crate::exit::Exit;
@@ -125,18 +126,6 @@ impl Error {
         matches!(self, Self::NotFound(_))
             || matches!(self, Self::Refused(error) if error.code() == Code::NotFound)
     }
-}
-
-/// Whether a status says that the connection or the process behind it went away, so that calling
-/// again may help.
-pub fn is_broken(status: &Status) -> bool {
-    // tonic gives the others to a stream whose connection broke; the cause is the transport's.
-    let of_transport = matches!(
-        status.code(),
-        Code::Unknown | Code::Internal | Code::Cancelled
-    ) && std::error::Error::source(status).is_some()
-        && contracts::error::Error::from_status(status).is_none();
-    status.code() == Code::Unavailable || of_transport
 }
 
 fn innermost(status: &Status) -> String {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use contracts::client::Retry;
+use contracts::client::{Retry, is_broken};
 use contracts::orchestrator::watch_workflow_response::Payload;
 use contracts::orchestrator::{
     Clarification, Decision, WatchWorkflowRequest, WatchWorkflowResponse, Workflow, WorkflowEvent,
@@ -11,7 +11,7 @@ use contracts::orchestrator::{
 use tokio::time::Instant;
 use tonic::{Code, Request, Status, Streaming};
 
-use crate::error::{Error, is_broken};
+use crate::error::Error;
 use crate::mesh::Mesh;
 use crate::progress::{Applied, OpenDecision, Progress};
 use crate::words;

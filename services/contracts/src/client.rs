@@ -1,5 +1,5 @@
 //! The one way to call a service of the mesh: keep-alive, deadline, trace context, credential,
-//! and trying again on UNAVAILABLE only.
+//! and trying again when nobody answered, only then.
 
 use std::future::Future;
 use std::time::Duration;
@@ -173,7 +173,20 @@ impl Retry {
     }
 }
 
-/// Calls until it is answered by anything but UNAVAILABLE, or the tries run out. Who calls too often
+/// Whether a status says that the connection or the process behind it went away, so that calling
+/// again may help.
+pub fn is_broken(status: &Status) -> bool {
+    // A call that meets the end of its connection is told as one of the others: INTERNAL where a
+    // server that stops says goodbye. The cause is the transport's then.
+    let of_transport = matches!(
+        status.code(),
+        Code::Unknown | Code::Internal | Code::Cancelled
+    ) && std::error::Error::source(status).is_some()
+        && Error::from_status(status).is_none();
+    status.code() == Code::Unavailable || of_transport
+}
+
+/// Calls until somebody answers, or the tries run out. Who calls too often
 /// waits for as long as the server says, unless that is too long.
 ///
 /// Only for calls that may be made twice: reads, and mutations with a `request_id`.
@@ -184,7 +197,7 @@ where
     let mut attempt = 1;
     loop {
         match call().await {
-            Err(status) if status.code() == Code::Unavailable && attempt < policy.attempts => {
+            Err(status) if is_broken(&status) && attempt < policy.attempts => {
                 tokio::time::sleep(policy.delay(attempt)).await;
                 attempt += 1;
             }
@@ -218,24 +231,29 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_unavailable_is_tried_again() {
+    async fn only_what_nobody_answered_is_tried_again() {
         let quick = Retry {
             initial: Duration::from_millis(1),
             ..Retry::default()
         };
-        for (code, expected) in [
-            (Code::Unavailable, 5),
-            (Code::Internal, 1),
-            (Code::Aborted, 1),
-        ] {
+        let goodbye = || Status::from_error(Box::new(h2::Error::from(h2::Reason::NO_ERROR)));
+        assert_eq!(goodbye().code(), Code::Internal);
+        let said = |code| move || Status::new(code, "x");
+        let answers: [(&dyn Fn() -> Status, u32); 4] = [
+            (&said(Code::Unavailable), 5),
+            (&goodbye, 5),
+            (&said(Code::Internal), 1),
+            (&said(Code::Aborted), 1),
+        ];
+        for (answer, expected) in answers {
             let calls = Cell::new(0);
-            let answer: Result<(), Status> = retry(quick, || {
+            let status = retry(quick, || {
                 calls.set(calls.get() + 1);
-                async move { Err(Status::new(code, "x")) }
+                async move { Err::<(), _>(answer()) }
             })
-            .await;
-            assert_eq!(answer.unwrap_err().code(), code);
-            assert_eq!(calls.get(), expected);
+            .await
+            .unwrap_err();
+            assert_eq!(calls.get(), expected, "{status:?}");
         }
     }
 

@@ -364,10 +364,11 @@ pub(super) fn timed_out(reason: &str) -> End {
 }
 
 pub(super) fn is_transport(status: &Status) -> bool {
-    matches!(
+    let silent = matches!(
         status.code(),
-        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
-    )
+        Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
+    );
+    silent || contracts::client::is_broken(status)
 }
 
 pub(super) fn outcome(result: &StageResult) -> StageOutcome {

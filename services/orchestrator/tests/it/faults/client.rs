@@ -179,10 +179,7 @@ impl Client {
     }
 
     async fn elsewhere(&mut self, status: &Status, begun: Instant) {
-        let gone = matches!(
-            status.code(),
-            Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled
-        );
+        let gone = client::is_broken(status) || status.code() == Code::DeadlineExceeded;
         assert!(gone, "a client cannot try this again: {status:?}");
         assert!(begun.elapsed() < PATIENCE, "nobody answers: {status:?}");
         self.turn += 1;
