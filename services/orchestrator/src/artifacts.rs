@@ -209,6 +209,14 @@ impl ArtifactStore {
         }
     }
 
+    /// Removes the bytes of a digest, if they are there.
+    pub async fn remove(&self, digest: &Digest) -> Result<(), ArtifactError> {
+        match within("remove", digest, self.objects.delete(&path(digest))).await {
+            Ok(()) | Err(ArtifactError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The bytes of a range, in order, in pieces of at most 64 KiB. Reading the whole object also checks it against its digest:
     /// damage shows as an error after the last piece, never as a clean end.
     pub fn read(

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +88,9 @@ pub struct OrchestratorArgs {
     /// Where artifacts are kept: `file:<folder>` or `s3://<bucket>/<prefix>`. Left out: a folder below --data.
     #[arg(long, env = "AGENTIC_ARTIFACTS", value_name = "URL")]
     pub artifacts: Option<String>,
+    /// How much is kept.
+    #[command(flatten)]
+    pub flow: FlowArgs,
     /// Who may call.
     #[command(flatten)]
     pub access: AccessArgs,
@@ -96,6 +100,40 @@ pub struct OrchestratorArgs {
     /// File with the token that agents show, of the same form.
     #[arg(long, env = "AGENTIC_BOOTSTRAP_AGENT_TOKEN_FILE", value_name = "FILE")]
     pub bootstrap_agent_token_file: Option<PathBuf>,
+}
+
+// How much is kept. (A doc comment here would become the command's own description.)
+#[derive(Debug, Clone, Args)]
+pub struct FlowArgs {
+    /// How long finished workflows are kept at least, with their events and artifacts, 1h to 100years; `never`: none
+    /// is dropped.
+    #[arg(
+        long,
+        env = "AGENTIC_RETENTION",
+        value_name = "TIME",
+        default_value = "30days"
+    )]
+    pub retention: Retention,
+}
+
+/// How long finished workflows are kept; `None`: for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention(pub Option<Duration>);
+
+impl FromStr for Retention {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(Self(None));
+        }
+        let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+        // Shorter, and clocks that disagree could make workflows that have passed it already.
+        if !(Duration::from_hours(1)..=Duration::from_hours(24 * 36500)).contains(&time) {
+            return Err("is neither `never` nor between 1h and 100years".to_owned());
+        }
+        Ok(Self(Some(time)))
+    }
 }
 
 // How agents come to certificates. (A doc comment here would become the command's own description.)
@@ -194,6 +232,8 @@ pub struct Config {
     pub redis: Option<Redis>,
     /// Where artifacts are kept.
     pub artifacts: Location,
+    /// How long finished workflows are kept.
+    pub retention: Retention,
     /// How long calls in flight may go on after a stop was asked for.
     pub shutdown_grace: Duration,
     /// Who may call.
@@ -256,6 +296,7 @@ impl Config {
             connections: usize::from(args.database_connections),
             redis,
             artifacts,
+            retention: args.flow.retention,
             shutdown_grace: args.listen.shutdown_grace,
             reflection: args.listen.reflection,
             agents_are_ours: false,
@@ -283,9 +324,17 @@ fn with_password(url: &str, password: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::str::FromStr;
-
     use super::*;
+
+    #[test]
+    fn retention_is_a_time_or_never() {
+        assert_eq!("never".parse(), Ok(Retention(None)));
+        let month = Duration::from_hours(30 * 24);
+        assert_eq!("30days".parse(), Ok(Retention(Some(month))));
+        for wrong in ["", "0", "59m", "101years", "always", "-1h"] {
+            assert!(wrong.parse::<Retention>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_password_of_a_file_reaches_the_database_whole() {

@@ -13,6 +13,7 @@ pub mod logs;
 pub mod metrics;
 pub mod plan;
 pub mod redis;
+pub mod retention;
 pub mod serve;
 pub mod store;
 

@@ -46,6 +46,8 @@ struct Instruments {
     slots: Gauge<u64>,
     free_slots: Gauge<u64>,
     agents: Gauge<u64>,
+    eras_waiting: Gauge<u64>,
+    eras_dropped: Counter<u64>,
 }
 
 static INSTRUMENTS: LazyLock<Instruments> =
@@ -127,6 +129,14 @@ impl Instruments {
             slots: gauge("agentic.slot.count", "Slots of the agents of this replica"),
             free_slots: gauge("agentic.slot.free", "Those that can be given work"),
             agents: gauge("agentic.agent.count", "Agents connected to this replica"),
+            eras_waiting: gauge(
+                "agentic.retention.waiting",
+                "Eras past retention that wait for workflows which have not ended",
+            ),
+            eras_dropped: counter(
+                "agentic.retention.dropped",
+                "Eras that this replica dropped",
+            ),
         }
     }
 }
@@ -164,6 +174,17 @@ pub fn commit(transition_count: usize, took: Duration) {
     let count = u64::try_from(transition_count).unwrap_or(u64::MAX);
     INSTRUMENTS.commit_size.record(count, &[]);
     INSTRUMENTS.commit_duration.record(took.as_secs_f64(), &[]);
+}
+
+/// So many eras are past retention, but for workflows that have not ended.
+pub fn eras_wait(count: usize) {
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    INSTRUMENTS.eras_waiting.record(count, &[]);
+}
+
+/// An era is gone.
+pub fn era_dropped() {
+    INSTRUMENTS.eras_dropped.add(1, &[]);
 }
 
 /// An event was handed to one who watches live.
@@ -272,6 +293,7 @@ fn begin() {
         INSTRUMENTS.tokens.add(0, &[kind]);
     }
     INSTRUMENTS.cost.add(0.0, &[]);
+    INSTRUMENTS.eras_dropped.add(0, &[]);
 }
 
 fn observe_agents(engine: &Engine) {

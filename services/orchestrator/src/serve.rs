@@ -49,6 +49,7 @@ use crate::grpc::workflow_service::WorkflowService;
 use crate::hints::Bus;
 use crate::logs::Logs;
 use crate::metrics;
+use crate::retention::Keeper;
 use crate::store::{Store, StoreError, replicas, tasks};
 
 /// Where the orchestrator listens.
@@ -128,6 +129,14 @@ pub async fn serve(
         engine.lose_all().await?;
     }
     engine.start();
+    tracker.spawn(
+        Keeper {
+            store: store.clone(),
+            artifacts: artifacts.clone(),
+            retention: config.retention,
+        }
+        .run(shutdown.clone()),
+    );
     tracker.spawn(metrics::observe(engine.clone(), shutdown.clone()));
     tracker.spawn(config.tls.clone().watch(shutdown.clone()));
     let sessions = Sessions {

@@ -21,6 +21,7 @@ pub mod commit;
 pub mod connection;
 pub mod decisions;
 pub mod enrolment;
+pub mod eras;
 pub mod events;
 pub mod hints;
 mod migrate;
@@ -30,6 +31,7 @@ pub mod requests;
 pub mod tasks;
 pub mod tokens;
 mod transport;
+pub mod unkept;
 pub mod workflows;
 
 use connection::{Client, GenericClient, Silence};

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ::orchestrator::access::config::AccessArgs;
+use ::orchestrator::config::FlowArgs;
 use clap::Args;
 use service_runtime::config::ListenArgs;
 use service_runtime::shutdown;
@@ -70,6 +71,8 @@ pub struct UpArgs {
     database: DatabaseArgs,
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    flow: FlowArgs,
     #[command(flatten)]
     access: AccessArgs,
     #[command(flatten)]

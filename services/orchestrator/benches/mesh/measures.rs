@@ -264,14 +264,17 @@ async fn plans(machine: &Machine) -> Plans {
     Plans::read(&machine.postgres_log, before)
 }
 
-// Copies of a finished workflow, with the events that lists and watches would read.
+// Copies of a finished workflow, with the events that lists and watches would read, in the era that work goes on
+// in: an empty one would be too easy.
 async fn fill(machine: &Machine, count: i64) {
     let connection = Connection::open(&machine.url).await.unwrap();
     let fill = format!(
         "SET statement_timeout = 0;
          WITH model AS (SELECT * FROM workflows WHERE end_time IS NOT NULL LIMIT 1),
          copies AS MATERIALIZED (
-             SELECT gen_random_uuid() AS id FROM generate_series(1, {count})),
+             SELECT (left(first_id_at(now() + random() * interval '4 days')::text, 15)
+                     || substr(gen_random_uuid()::text, 16))::uuid AS id
+             FROM generate_series(1, {count})),
          w AS (INSERT INTO workflows SELECT c.id, m.namespace, m.version, m.state, m.type, m.name,
                    m.priority, m.labels, m.environment, m.create_time - interval '2 days',
                    m.end_time - interval '2 days', m.deadline,

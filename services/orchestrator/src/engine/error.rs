@@ -40,7 +40,7 @@ impl From<EngineError> for Error {
         match error {
             EngineError::NotFound(id) => Self::new(
                 ErrorReason::WorkflowNotFound,
-                format!("there is no workflow {id}"),
+                format!("there is no workflow {id}; it may have ended and passed retention"),
             ),
             EngineError::Rejected {
                 workflow_id,

@@ -25,9 +25,10 @@ use self::description::Description;
 use super::{namespace, page_token, read_page, store_error};
 use crate::{
     artifacts::{ArtifactError, ArtifactStore},
+    engine::EngineError,
     store::{
         Store,
-        artifacts::{self as rows, ArtifactRow},
+        artifacts::{self as rows, ArtifactRow, Inserted},
     },
 };
 
@@ -67,6 +68,10 @@ impl ArtifactService {
             self.demand_workflow(namespace, workflow_id).await?;
         }
         let digest = description.digest;
+        let begun = {
+            let client = self.store.client().await.map_err(store_error)?;
+            rows::now(&client).await.map_err(store_error)?
+        };
         let mut upload = self
             .artifacts
             .upload(digest, description.size)
@@ -86,11 +91,22 @@ impl ArtifactService {
             upload.write(&chunk).await.map_err(artifact_error)?;
         }
         upload.finish().await.map_err(artifact_error)?;
-        let client = self.store.client().await.map_err(store_error)?;
-        let row = rows::insert(&client, &description.row)
+        let mut client = self.store.client().await.map_err(store_error)?;
+        match rows::insert(&mut client, &description.row, begun)
             .await
-            .map_err(store_error)?;
-        Ok(stored(row))
+            .map_err(store_error)?
+        {
+            Inserted::Row(row) => Ok(stored(row)),
+            Inserted::NoWorkflow => {
+                let gone = description.row.workflow_id.map(EngineError::NotFound);
+                Err(gone.map_or_else(Error::internal, Error::from))
+            }
+            Inserted::Removed => {
+                let message = format!("the bytes of {digest} were being removed; send them again");
+                Err(Error::new(ErrorReason::ArtifactStoreUnavailable, message)
+                    .retry_after(Duration::from_secs(5)))
+            }
+        }
     }
 
     async fn demand_workflow(&self, namespace: &str, workflow_id: WorkflowId) -> Result<(), Error> {
@@ -101,8 +117,7 @@ impl ArtifactService {
         {
             return Ok(());
         }
-        let message = format!("there is no workflow {workflow_id}");
-        Err(Error::new(ErrorReason::WorkflowNotFound, message))
+        Err(EngineError::NotFound(workflow_id).into())
     }
 
     async fn download(

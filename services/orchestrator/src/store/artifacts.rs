@@ -7,7 +7,8 @@ use tokio_postgres::Row;
 use contracts::id::{ArtifactId, TaskId, WorkflowId};
 
 use super::StoreError;
-use super::connection::GenericClient;
+use super::connection::{Client, GenericClient};
+use super::unkept;
 
 /// What is known of an artifact before it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,11 +49,40 @@ pub struct ArtifactRow {
 const COLUMNS: &str = "position, artifact_id, create_time, namespace, digest, size_bytes, \
      media_type, name, workflow_id, stage, task_id, attempt";
 
-/// Records an artifact whose bytes are published. The same one again gives the first row.
+/// What became of an artifact.
+#[derive(Debug)]
+pub enum Inserted {
+    /// It is recorded.
+    Row(ArtifactRow),
+    /// Its workflow is not there any more.
+    NoWorkflow,
+    /// Its bytes were removed while they were sent: nobody had them before.
+    Removed,
+}
+
+/// The database's time.
+pub async fn now(client: &impl GenericClient) -> Result<SystemTime, StoreError> {
+    let statement = client.prepare_cached("SELECT now()").await?;
+    Ok(client.query_one(&statement, &[]).await?.try_get(0)?)
+}
+
+/// Records an artifact whose bytes are published; sending them began then. The same one again gives
+/// the first row.
 pub async fn insert(
-    client: &impl GenericClient,
+    client: &mut Client,
     artifact: &NewArtifact,
-) -> Result<ArtifactRow, StoreError> {
+    begun: SystemTime,
+) -> Result<Inserted, StoreError> {
+    let transaction = client.transaction().await?;
+    if !unkept::are_kept(&transaction, &artifact.digest, begun).await? {
+        return Ok(Inserted::Removed);
+    }
+    // It cannot pass retention before this transaction has ended.
+    if let Some(workflow_id) = artifact.workflow_id
+        && !workflow_exists(&transaction, &artifact.namespace, workflow_id).await?
+    {
+        return Ok(Inserted::NoWorkflow);
+    }
     // The no-op update makes a row that is there already be returned.
     let statement = format!(
         "INSERT INTO artifacts (artifact_id, namespace, digest, size_bytes, media_type, name, \
@@ -66,7 +96,7 @@ pub async fn insert(
          DO UPDATE SET name = excluded.name \
          RETURNING {COLUMNS}"
     );
-    let row = client
+    let row = transaction
         .query_one(
             &statement,
             &[
@@ -83,7 +113,9 @@ pub async fn insert(
             ],
         )
         .await?;
-    read(&row)
+    let row = read(&row)?;
+    transaction.commit().await?;
+    Ok(Inserted::Row(row))
 }
 
 /// Size of the bytes with a digest; `None` when no artifact has it.

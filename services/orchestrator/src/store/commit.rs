@@ -216,7 +216,9 @@ WITH wanted AS (
            priority = wanted.priority, end_time = wanted.end_time, deadline = wanted.deadline,
            last_sequence = wanted.last_sequence, live = wanted.live
     FROM wanted
-    WHERE workflows.workflow_id = wanted.workflow_id AND workflows.version = wanted.expected
+    -- By the parameter, so that only the eras of these workflows are opened, whatever the plan is.
+    WHERE workflows.workflow_id = ANY($1) AND workflows.workflow_id = wanted.workflow_id
+      AND workflows.version = wanted.expected
       AND wanted.expected > 0
       AND wanted.workflow_id NOT IN (SELECT workflow_id FROM blocked)
       AND (NOT wanted.requested OR wanted.workflow_id IN (SELECT workflow_id FROM first))

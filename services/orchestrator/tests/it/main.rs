@@ -19,6 +19,7 @@ mod namespaces;
 mod overdue;
 mod redis;
 mod replicas;
+mod retention;
 mod secure;
 mod undone;
 mod waits;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use orchestrator::access::Mode;
 use orchestrator::access::config::AccessConfig;
 use orchestrator::artifacts::Location;
+use orchestrator::config::Retention;
 use orchestrator::{Bound, Config};
 use testkit::database::Database;
 use testkit::scripted_agent::{ScriptedAgent, Session};
@@ -69,6 +70,7 @@ impl Replica {
             connections: 8,
             redis: None,
             artifacts: Location::Folder(artifacts.to_owned()),
+            retention: Retention(None),
             shutdown_grace: Duration::from_secs(5),
             access: AccessConfig {
                 mode: Mode::Open,

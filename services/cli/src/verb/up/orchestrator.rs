@@ -46,6 +46,7 @@ pub async fn start(
         redis_url: None,
         redis_password_file: None,
         artifacts: up.args.artifacts.clone(),
+        flow: up.args.flow.clone(),
         access,
         bootstrap_token_file: Some(secret_file::admin_token(up.data)),
         bootstrap_agent_token_file: Some(secret_file::agent_token(up.data)),

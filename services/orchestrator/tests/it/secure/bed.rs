@@ -15,7 +15,7 @@ use contracts::orchestrator::enrolment_service_client::EnrolmentServiceClient;
 use orchestrator::access::Mode;
 use orchestrator::access::config::AccessConfig;
 use orchestrator::artifacts::Location;
-use orchestrator::config::Enrolment;
+use orchestrator::config::{Enrolment, Retention};
 use orchestrator::serve::OrchestratorError;
 use orchestrator::{Bound, Config};
 use service_runtime::tls::authority::{Authority, Issued, Subject};
@@ -83,6 +83,7 @@ impl Bed {
             redis: None,
             connections: 8,
             artifacts: Location::Folder(self.folder.path().join("artifacts")),
+            retention: Retention(None),
             shutdown_grace: Duration::from_secs(5),
             access: AccessConfig {
                 mode: Mode::Open,
