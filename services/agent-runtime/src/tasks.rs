@@ -388,7 +388,7 @@ async fn supervise<R: Clone>(
     shutdown: &CancellationToken,
 ) -> Ending<R> {
     let broken = entry.reporter.broken();
-    let mut beat = tokio::time::interval(BEAT_INTERVAL);
+    let mut beat = tokio::time::interval_at(Instant::now() + BEAT_INTERVAL, BEAT_INTERVAL);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut beaten = entry.reporter.last_sequence();
     let why = loop {

@@ -169,6 +169,14 @@ async fn rest(mut stream: Stream) -> (Vec<i64>, Result<ScaffoldResult, ErrorReas
     panic!("a stream ended without a result, after {sequences:?}");
 }
 
+// All events from one on, so many lines among them: beats may come between, and the log is kept as an
+// artifact in the end, which is an event too.
+fn assert_complete(sequences: &[i64], first: i64, lines: usize) {
+    let all: Vec<_> = (first..).take(sequences.len()).collect();
+    assert_eq!(sequences, all);
+    assert!(sequences.len() > lines, "{sequences:?}");
+}
+
 #[tokio::test]
 async fn a_task_is_acknowledged_first_and_its_result_is_the_last_message() {
     let bed = Bed::new(3);
@@ -182,9 +190,9 @@ async fn a_task_is_acknowledged_first_and_its_result_is_the_last_message() {
         Some(task_event::Payload::Accepted(_))
     ));
     bed.open();
-    // The log is kept as an artifact in the end, which is an event too.
     let (sequences, result) = rest(stream).await;
-    assert_eq!((first.sequence, sequences), (1, vec![2, 3, 4, 5]));
+    assert_eq!(first.sequence, 1);
+    assert_complete(&sequences, 2, 3);
     result.unwrap();
 }
 
@@ -282,7 +290,7 @@ async fn the_same_call_attaches_again_and_begins_nothing() {
         .unwrap();
     bed.open();
     let (sequences, result) = rest(second).await;
-    assert_eq!(sequences, [5, 6, 7]);
+    assert_complete(&sequences, 5, 2);
     result.unwrap();
     let (_, ended) = rest(first).await;
     assert_eq!(ended.unwrap_err(), ErrorReason::TakenOver);
@@ -377,8 +385,7 @@ async fn a_reader_that_stops_reading_loses_no_event() {
     bed.tasks.idle().await;
     let (sequences, result) = rest(slow).await;
     result.unwrap();
-    let all: Vec<_> = (2..=2 + i64::try_from(lines).unwrap()).collect();
-    assert_eq!(sequences, all);
+    assert_complete(&sequences, 2, lines);
 }
 
 #[tokio::test]

@@ -12,14 +12,8 @@ use testkit::fault_proxy::FaultProxy;
 use tonic::Status;
 
 use crate::command::{Running, run};
+use crate::mesh::sequences;
 use crate::scripted::{Scripted, Story, Watch};
-
-fn sequences(lines: &[serde_json::Value]) -> Vec<i64> {
-    lines
-        .iter()
-        .filter_map(|line| line["sequence"].as_str()?.parse().ok())
-        .collect()
-}
 
 #[tokio::test]
 async fn the_exit_code_is_that_of_the_verdict() -> Result<()> {

@@ -9,6 +9,7 @@
 
 mod boundaries;
 mod command;
+mod containers;
 mod crashes;
 mod dashboards;
 mod decisions;
