@@ -9,7 +9,8 @@ use crate::describe;
 use crate::output::{Paint, Painter, clean, cut, of_stage_end, of_workflow};
 use crate::words;
 
-const REASON: usize = 400;
+// Room for what is left to do by hand where an undo did not succeed.
+const REASON: usize = 1200;
 const SUMMARY: usize = 100;
 
 /// The lines that tell how a workflow ended.

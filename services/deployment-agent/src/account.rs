@@ -66,6 +66,9 @@ pub struct Account {
     pub deployment_id: String,
     /// Revision of the app in the environment. None: none was made.
     pub revision: Option<u64>,
+    /// Revision that has the traffic afterwards. None: nothing is live.
+    #[serde(default)]
+    pub live: Option<u64>,
     /// Commit of the revision.
     pub commit: String,
     /// Where the app answers. None: nowhere.

@@ -67,9 +67,7 @@ pub(crate) fn deployed(
     let mut result = plain(account.verdict, &account.summary, repository);
     if let Some(outcome) = &mut result.outcome {
         outcome.endpoint = account.endpoint.clone().unwrap_or_default();
-        if account.verdict == Verdict::Passed {
-            outcome.revision = account.revision.map(|n| n.to_string()).unwrap_or_default();
-        }
+        outcome.revision = account.live.map(|n| n.to_string()).unwrap_or_default();
         outcome.project_is_app = Some(true);
         outcome.tool_runs = runs.iter().map(tool_run).collect();
         outcome.decision = account.needs_person.then(|| sick_after_migration(account));

@@ -64,6 +64,8 @@ pub struct Order {
     pub strategy: Strategy,
     /// What the task says about conflicts.
     pub choices: Choices,
+    /// What a person can do where this cannot. Empty: nothing is known.
+    pub by_hand: String,
     /// Whether the checks must pass.
     pub run_checks: bool,
     /// Limit of one check.

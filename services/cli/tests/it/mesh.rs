@@ -1,8 +1,13 @@
 //! The real mesh in a process of its own, driven by the command alone.
 
 mod access;
+mod cassette;
 mod outcomes;
 mod process;
+mod repairing;
+pub mod shared;
+mod undoing;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -201,6 +206,15 @@ pub fn git(repository: &Path, arguments: &[&str]) -> Result<String> {
 /// The last line of a followed workflow: the workflow.
 pub fn finished(ended: &Ended) -> Result<Value> {
     ended.json()?.pop().with_context(|| format!("{ended:?}"))
+}
+
+/// A stage of a workflow.
+pub fn stage<'a>(workflow: &'a Value, name: &str) -> Result<&'a Value> {
+    let stages = workflow["stages"].as_array().context("no stages")?;
+    stages
+        .iter()
+        .find(|stage| stage["name"] == serde_json::json!(name))
+        .with_context(|| format!("no stage {name}"))
 }
 
 /// Sequences of the events among the lines.

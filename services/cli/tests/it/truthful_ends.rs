@@ -1,16 +1,15 @@
 //! Every kind of failure ends truthfully on a real mesh: the verdict, the reason, the exit code, and
 //! a target branch that nothing has moved.
 
-mod shared;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use testkit::repository::{Commit, Repository};
 
 use crate::command::{Ended, end};
-use crate::mesh::{get, is_equipped};
+use crate::mesh::shared::{self, workflow};
+use crate::mesh::{get, is_equipped, stage};
+use crate::processes;
 use crate::shop::{self, Limits};
-use crate::{mesh, processes};
 
 /// How work is expected to end.
 struct Expected<'a> {
@@ -41,20 +40,6 @@ async fn change(name: &str, url: &str, source: &str) -> Result<Ended> {
         "main",
     ];
     run(name, &arguments).await
-}
-
-async fn workflow(name: &str) -> Result<Value> {
-    let ended = shared::place()?.run(&["show", name, "--json"]).await?;
-    ensure!(ended.code == 0, "{ended:?}");
-    mesh::finished(&ended)
-}
-
-fn stage<'a>(workflow: &'a Value, name: &str) -> Result<&'a Value> {
-    let stages = workflow["stages"].as_array().context("no stages")?;
-    stages
-        .iter()
-        .find(|stage| stage["name"] == json!(name))
-        .with_context(|| format!("no stage {name}"))
 }
 
 // What the person was shown, what every other client gets, and that nothing came after the failure.

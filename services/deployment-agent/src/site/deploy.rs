@@ -345,6 +345,7 @@ impl Site {
             summary: String::new(),
             deployment_id: deployment_id.to_owned(),
             revision: None,
+            live: live.map(Fleet::revision),
             commit: order.asked.commit.clone(),
             endpoint: live
                 .and(state.address)

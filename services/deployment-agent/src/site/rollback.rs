@@ -103,6 +103,7 @@ impl Site {
                     self.app, self.environment
                 ),
             };
+            self.tell_live(&state, &mut account);
             return Ok(account);
         };
         account.commit.clone_from(&target.commit);
@@ -165,6 +166,7 @@ impl Site {
     fn tell_live(&self, state: &State, account: &mut Account) {
         let live = state.live.as_ref();
         account.revision = live.map(Fleet::revision);
+        account.live = account.revision;
         account.running_count = live.map_or(0, Fleet::ready_count);
         account.endpoint = live
             .and(state.address)
@@ -291,6 +293,7 @@ fn empty_account(deployment_id: &str, reason: &str) -> Account {
         summary: reason.to_owned(),
         deployment_id: deployment_id.to_owned(),
         revision: None,
+        live: None,
         commit: String::new(),
         endpoint: None,
         desired_count: 0,

@@ -267,7 +267,7 @@ async fn a_sick_commit_is_failed_with_rollback_and_its_evidence() {
         "{}",
         outcome.summary
     );
-    assert_eq!(outcome.revision, "");
+    assert_eq!(outcome.revision, "1", "that is what is live");
     assert_eq!(result.rollback.unwrap().to_revision, 1);
     assert_eq!(result.deployment.unwrap().failed_count, 1);
     let names: Vec<_> = outcome.artifacts.iter().map(|a| a.name.as_str()).collect();

@@ -175,7 +175,10 @@ fn taken_back(order: &Order, report: &Report) -> (Verdict, String, Option<Commit
             verdict, reason, ..
         } => (
             *verdict,
-            format!("{} not brought back: {reason}", order.source_name),
+            format!(
+                "{source} was not taken back from {target}: {reason}; by hand: `{}` on {target}",
+                order.by_hand
+            ),
             None,
         ),
     }

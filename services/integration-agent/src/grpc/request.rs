@@ -183,6 +183,7 @@ fn order(
         target,
         strategy,
         choices,
+        by_hand: String::new(),
         run_checks: merge.run_checks.unwrap_or(true),
         check_timeout,
         title: context.workflow_name.chars().take(200).collect(),

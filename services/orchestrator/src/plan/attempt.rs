@@ -130,7 +130,8 @@ impl Step<'_> {
                 self.wait_for_decision(index, Some(ask));
             }
             (verdict @ (Verdict::Failed | Verdict::NotProven), _) => {
-                self.fail(index, verdict, outcome.summary.clone());
+                let summary = self.after_repairs(index, verdict, &outcome.summary);
+                self.fail(index, verdict, summary);
             }
         }
         Ok(())

@@ -44,11 +44,12 @@ impl Step<'_> {
         let stage = self.stage(index);
         stage.kind = TaskKind::Run;
         stage.undo = Some(verdict);
-        stage.summary = if verdict == Verdict::Passed {
-            format!("undone: {summary}")
+        if verdict == Verdict::Passed {
+            stage.summary = format!("undone: {summary}");
         } else {
-            format!("{}; undoing it did not succeed: {summary}", stage.summary)
-        };
+            stage.summary = format!("{}; undoing it did not succeed: {summary}", stage.summary);
+            stage.undo_problem.clone_from(&summary);
+        }
         let stage = stage.name.clone();
         self.record(Entry::StageCompensated {
             stage,
@@ -98,12 +99,13 @@ impl Step<'_> {
             (_, Some(failure)) => (WorkflowState::Failed, failure),
             (_, None) => (WorkflowState::Succeeded, self.success()),
         };
-        for &index in &self.state.effects {
+        for &index in self.state.effects.iter().rev() {
             let stage = &self.state.stages[index];
             if stage.undo.is_some() {
                 outcome.reason.push_str("; `");
                 outcome.reason.push_str(&stage.name);
-                outcome.reason.push_str("` could not be undone");
+                outcome.reason.push_str("` could not be undone: ");
+                outcome.reason.push_str(&stage.undo_problem);
             }
         }
         self.state.workflow = workflow;

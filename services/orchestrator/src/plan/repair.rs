@@ -3,7 +3,7 @@
 
 use super::event::{Command, Entry};
 use super::order::{Set, members};
-use super::state::{StageState, TaskKind, TaskState};
+use super::state::{StageState, TaskKind, TaskState, Verdict};
 use super::step::Step;
 
 impl Step<'_> {
@@ -16,6 +16,22 @@ impl Step<'_> {
         self.state.failure.is_none()
             && self.state.stages[index].repair_round < repair.max_rounds
             && matches!(writer.state, StageState::Succeeded | StageState::Failed)
+    }
+
+    /// The last word of a stage, with the repairs that did not help.
+    pub fn after_repairs(&self, index: usize, verdict: Verdict, summary: &str) -> String {
+        let rounds = self.state.stages[index].repair_round;
+        match self.definition(index).repair {
+            Some(repair) if rounds > 0 && verdict == Verdict::Failed => {
+                let rounds = match rounds {
+                    1 => "1 round".to_owned(),
+                    rounds => format!("{rounds} rounds"),
+                };
+                let by = self.name(repair.stage);
+                format!("{summary}; {rounds} of repair by `{by}` did not help")
+            }
+            Some(_) | None => summary.to_owned(),
+        }
     }
 
     /// Sends the findings of a stage back. What runs beside it judges a commit that is about to be

@@ -141,6 +141,7 @@ impl Step<'_> {
         }
         for stage in &mut self.state.stages {
             stage.undo = None;
+            stage.undo_problem.clear();
         }
         self.state.stop = None;
         self.state.failure = None;

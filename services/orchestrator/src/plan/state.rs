@@ -188,6 +188,9 @@ pub struct Stage {
     /// Whether it was undone; `None`: nobody tried.
     #[serde(default, skip_serializing_if = "is_default")]
     pub undo: Option<Verdict>,
+    /// Why it could not be undone. Empty: it was, or nobody tried.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub undo_problem: String,
 }
 
 /// How a workflow ended, or will.

@@ -218,7 +218,9 @@ impl<'a> Step<'a> {
     pub fn has_effect(&mut self, index: usize) {
         self.state.effects.retain(|&other| other != index);
         self.state.effects.push(index);
-        self.stage(index).undo = None;
+        let stage = self.stage(index);
+        stage.undo = None;
+        stage.undo_problem.clear();
     }
 
     /// The stage did not succeed, for good. If it was repairing another one's findings, that is the

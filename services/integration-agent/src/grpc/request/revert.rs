@@ -78,6 +78,10 @@ pub(super) fn parse(context: &TaskContext, revert: &Revert) -> Result<Request, E
         target,
         strategy: Strategy::Revert { before },
         choices: Choices::None,
+        by_hand: match &merged {
+            Some(report) if report.merge_commit == commit.to_string() => report.rollback.clone(),
+            Some(_) | None => format!("git revert {commit}"),
+        },
         run_checks: revert.run_checks.unwrap_or(true),
         check_timeout,
         title: first(&[&revert.reason, &context.workflow_name]).to_owned(),

@@ -223,7 +223,7 @@ fn what_could_not_be_undone_is_said_and_the_rest_is_undone_all_the_same() {
         assert_eq!(run.state.workflow, WorkflowState::Failed);
         assert_eq!(
             run.outcome().reason,
-            "Failed; `deployment` could not be undone"
+            format!("Failed; `deployment` could not be undone: {verdict:?}")
         );
     }
 }

@@ -76,7 +76,10 @@ fn rounds_run_out_and_the_findings_are_the_reason() {
     run.finish_with("validation", found(2));
     assert_eq!(run.state.workflow, WorkflowState::Failed);
     assert_eq!(run.ended(), (Verdict::Failed, "validation"));
-    assert_eq!(run.outcome().reason, "2 tests fail");
+    assert_eq!(
+        run.outcome().reason,
+        "2 tests fail; 3 rounds of repair by `scaffold` did not help"
+    );
     assert_eq!(run.state.stage("validation").unwrap().repair_round, 3);
 }
 

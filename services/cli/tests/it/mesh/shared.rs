@@ -1,14 +1,16 @@
-//! One mesh for all tests of the module: started by the first that wants it, stopped when the test
-//! binary ends, however that ends.
+//! One mesh for all tests that need none of their own: started by the first that wants it, stopped when
+//! the test binary ends, however that ends.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
 
-use crate::mesh::Place;
+use super::{Place, finished, repairing, waiting};
 
 // A static is never dropped. The shell sees the end of this process at its standard input; the rest
 // of standard output is closed, so that the end of a mesh that does not start is seen, too.
@@ -37,13 +39,23 @@ pub fn place() -> Result<&'static Place> {
     }
 }
 
+/// A workflow of it, as every client gets it.
+pub async fn workflow(name: &str) -> Result<Value> {
+    let ended = place()?.run(&["show", name, "--json"]).await?;
+    ensure!(ended.code == 0, "{ended:?}");
+    finished(&ended)
+}
+
 fn start() -> Result<Shared> {
     let place = Place::new()?;
     let data = place.data();
     let folder = data.parent().context("a data folder has a parent")?;
     std::fs::create_dir_all(&data)?;
     let log = folder.join("mesh.log");
-    let up = place.up(&["--json"]);
+    let cassette = folder.join("cassette");
+    record(&cassette)?;
+    let cassette = cassette.to_str().context("a path that is text")?;
+    let up = place.up(&["--json", "--cassette", cassette]);
     let up = up.as_std();
     let mut keeper = Command::new("/bin/sh")
         .args(["-c", KEEPER])
@@ -71,4 +83,21 @@ fn start() -> Result<Shared> {
         place,
         _keeper: keeper,
     })
+}
+
+// Everything that a model does in these tests. In a thread: whoever comes first is in a runtime already.
+fn record(cassette: &Path) -> Result<()> {
+    let cassette = cassette.to_owned();
+    let recording = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            repairing::record(&cassette).await?;
+            waiting::record(&cassette).await
+        })
+    });
+    recording
+        .join()
+        .map_err(|_| anyhow!("recording panicked"))?
 }
