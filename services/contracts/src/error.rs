@@ -193,7 +193,9 @@ pub fn code_of(reason: ErrorReason) -> Code {
         | ErrorReason::ProjectInvalid
         | ErrorReason::CapabilityMissing => Code::FailedPrecondition,
         ErrorReason::TakenOver | ErrorReason::ConcurrentChange => Code::Aborted,
-        ErrorReason::NoFreeSlot | ErrorReason::RateLimited => Code::ResourceExhausted,
+        ErrorReason::NoFreeSlot | ErrorReason::RateLimited | ErrorReason::QuotaReached => {
+            Code::ResourceExhausted
+        }
         ErrorReason::Draining
         | ErrorReason::DatabaseUnavailable
         | ErrorReason::ArtifactStoreUnavailable

@@ -114,6 +114,9 @@ pub struct FlowArgs {
         default_value = "30days"
     )]
     pub retention: Retention,
+    /// Workflows of one namespace that have not ended; more are refused.
+    #[arg(long, env = "AGENTIC_LIVE_WORKFLOWS", value_name = "NUMBER", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub live_workflows: u32,
 }
 
 /// How long finished workflows are kept; `None`: for ever.
@@ -234,6 +237,8 @@ pub struct Config {
     pub artifacts: Location,
     /// How long finished workflows are kept.
     pub retention: Retention,
+    /// How many workflows of one namespace may live at once.
+    pub live_workflows: u32,
     /// How long calls in flight may go on after a stop was asked for.
     pub shutdown_grace: Duration,
     /// Who may call.
@@ -297,6 +302,7 @@ impl Config {
             redis,
             artifacts,
             retention: args.flow.retention,
+            live_workflows: args.flow.live_workflows,
             shutdown_grace: args.listen.shutdown_grace,
             reflection: args.listen.reflection,
             agents_are_ours: false,

@@ -31,6 +31,7 @@ mod error;
 mod keys;
 pub mod live;
 mod mesh;
+mod quota;
 mod record;
 pub mod step;
 pub mod submit;
@@ -40,6 +41,7 @@ pub mod workflow;
 
 use committer::{Committed, Committer};
 pub use error::{EngineError, store};
+use quota::Quota;
 use step::{Effect, Input, Setting, Stepped};
 use touch::Touch;
 use workflow::Workflow;
@@ -54,6 +56,8 @@ enum Outcome {
     Lost,
     // A task that it leases has to wait for its concurrency key.
     Blocked,
+    // As many workflows of its namespace live as may: only at creation.
+    Full,
 }
 // A workflow, when it is at hand.
 type Cell = Arc<tokio::sync::Mutex<Option<Arc<Workflow>>>>;
@@ -76,6 +80,7 @@ struct Shared {
     logs: Logs,
     clock: Arc<Clock>,
     touch: Touch,
+    quota: Quota,
     replica_id: String,
     tracker: TaskTracker,
     shutdown: CancellationToken,
@@ -106,6 +111,8 @@ pub struct Parts {
     pub logs: Logs,
     /// The database's clock.
     pub clock: Arc<Clock>,
+    /// How many workflows of a namespace may live at once.
+    pub live_workflows: u32,
     /// Who we are.
     pub replica_id: String,
     /// Where tasks live.
@@ -131,6 +138,7 @@ impl Engine {
                 logs: parts.logs,
                 clock: parts.clock,
                 touch: Touch::default(),
+                quota: Quota::new(parts.live_workflows),
                 replica_id: parts.replica_id,
                 tracker: parts.tracker,
                 shutdown: parts.shutdown,
@@ -275,7 +283,7 @@ impl Engine {
                     // Either the workflow moved on, or the request was made before.
                     return Err(EngineError::Repeated.into());
                 }
-                Outcome::Lost => {}
+                Outcome::Lost | Outcome::Full => {}
             }
         }
         Err(EngineError::Races(id).into())
@@ -297,6 +305,7 @@ impl Engine {
             Committed::Done { freed } => freed,
             // Nothing happened: what is held is still so.
             Committed::Blocked => return Ok(Outcome::Blocked),
+            Committed::Full => return Ok(Outcome::Full),
             Committed::Lost => {
                 *held = None;
                 return Ok(Outcome::Lost);

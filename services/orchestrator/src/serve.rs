@@ -121,6 +121,7 @@ pub async fn serve(
         events: Events::default(),
         logs: Logs::default(),
         clock: clock.clone(),
+        live_workflows: config.live_workflows,
         replica_id: replica_id.clone(),
         tracker: tracker.clone(),
         shutdown: shutdown.clone(),

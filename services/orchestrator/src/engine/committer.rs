@@ -1,5 +1,6 @@
 //! Group commit: whatever is asked while one commit is under way rides the next one together.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +32,8 @@ pub enum Committed {
     },
     /// A task that it leases has to wait for its concurrency key.
     Blocked,
+    /// As many workflows of its namespace live as may.
+    Full,
     /// Somebody changed the workflow first, or made the request before: read again.
     Lost,
     /// The database did not answer: it may or may not be durable.
@@ -46,6 +49,9 @@ struct Asked {
 #[derive(Debug, Clone)]
 pub struct Committer {
     queue: mpsc::Sender<Asked>,
+    store: Store,
+    // Whoever is counted waits for others who are: here, and not on one connection each.
+    counted: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for Asked {
@@ -61,11 +67,21 @@ impl Committer {
         shutdown: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, asked) = mpsc::channel(QUEUE);
-        (Self { queue }, run(store, asked, shutdown))
+        let committer = Self {
+            queue,
+            store: store.clone(),
+            counted: Arc::default(),
+        };
+        (committer, run(store, asked, shutdown))
     }
 
     /// Commits, and answers when it is durable.
     pub async fn commit(&self, transition: Transition) -> Committed {
+        if transition.quota.is_some() {
+            // New, so that no other transition can be of the same workflow.
+            let _turn = self.counted.lock().await;
+            return commit_rare(&self.store, &transition).await;
+        }
         let (answer, answered) = oneshot::channel();
         if self.queue.send(Asked { transition, answer }).await.is_err() {
             return Committed::Failed(StoreError::Stopping);
@@ -166,6 +182,8 @@ fn of(committed: &commit::Committed, transition: &Transition) -> Committed {
         Committed::Done { freed }
     } else if committed.blocked.contains(id) {
         Committed::Blocked
+    } else if committed.full.contains(id) {
+        Committed::Full
     } else {
         Committed::Lost
     }

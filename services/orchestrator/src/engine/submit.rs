@@ -188,7 +188,7 @@ impl Engine {
         let mut held = cell.lock().await;
         let mut keyed_at_once = true;
         loop {
-            let stepped = self
+            let mut stepped = self
                 .with_setting(keyed_at_once, |setting| {
                     step::create(&workflow, input.clone(), setting)
                 })
@@ -196,13 +196,26 @@ impl Engine {
                     workflow_id: id,
                     source,
                 })?;
+            let quota = &self.shared.quota;
+            stepped.transition.quota = quota.counted(namespace);
             match self
                 .commit(stepped, &mut held)
                 .await
                 .map_err(EngineError::from)?
             {
-                Outcome::Committed(workflow) => return Ok(workflow),
+                Outcome::Committed(workflow) => {
+                    quota.created(namespace);
+                    return Ok(workflow);
+                }
                 Outcome::Blocked => keyed_at_once = false,
+                // The same request may have been the last that there was room for.
+                Outcome::Full => {
+                    self.forget(id);
+                    return self
+                        .earlier(namespace, METHOD, &request_id, &content)
+                        .await?
+                        .ok_or_else(|| quota.reached(namespace));
+                }
                 // Ids are new: only the request id can have been there first.
                 Outcome::Lost => {
                     self.forget(id);

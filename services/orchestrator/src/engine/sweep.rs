@@ -162,6 +162,10 @@ async fn sweep(engine: &Engine) -> Result<(), EngineError> {
             engine.moved(workflow_id, sequence);
         }
     }
+    if shared.quota.is_sampled() {
+        let living = workflows::count_by_namespace(&client).await?;
+        shared.quota.sampled(living);
+    }
     drop(client);
     for (namespace, concurrency_key) in free_keys {
         engine.wake_next(&namespace, &concurrency_key).await?;

@@ -10,9 +10,9 @@ use uuid::Uuid;
 use contracts::id::WorkflowId;
 
 use super::columns::Columns;
-use super::connection::{Client, GenericClient};
+use super::connection::{Client, GenericClient, Transaction};
 use super::requests::RequestRow;
-use super::{StoreError, clarifications, decisions};
+use super::{StoreError, clarifications, decisions, workflows};
 
 /// What becomes of a workflow's row.
 #[derive(Debug, Clone)]
@@ -132,6 +132,9 @@ pub struct Transition {
     pub workflow: WorkflowRow,
     /// Only at creation.
     pub submission: Option<SubmissionRow>,
+    /// At creation: as many workflows of the namespace may live, and it is not sure that fewer do. Needs
+    /// [`commit_rare`].
+    pub quota: Option<i64>,
     /// New events.
     pub events: Vec<EventRow>,
     /// Tasks that are new or changed.
@@ -292,6 +295,8 @@ pub struct Committed {
     pub blocked: HashSet<WorkflowId>,
     /// Tasks wait for a concurrency key that these gave up.
     pub freed: HashSet<WorkflowId>,
+    /// As many workflows of these one's namespaces live as may.
+    pub full: HashSet<WorkflowId>,
 }
 
 /// Commits the transitions whose workflow still has the expected version; says which did.
@@ -358,12 +363,38 @@ pub async fn recognise(
     Ok(())
 }
 
-/// Commits one transition with decisions or clarifications.
+// Creations that are counted, one at a time in a namespace: "quot".
+const COUNTED: i32 = 0x7175_6f74;
+
+// Whether one more workflow of the namespace may live. Nobody else counts until the transaction has ended.
+async fn has_room(
+    transaction: &Transaction<'_>,
+    namespace: &str,
+    quota: i64,
+) -> Result<bool, StoreError> {
+    let lock = "SELECT pg_advisory_xact_lock($1, hashtext($2))";
+    let statement = transaction.prepare_cached(lock).await?;
+    transaction
+        .execute(&statement, &[&COUNTED, &namespace])
+        .await?;
+    Ok(workflows::count_living(transaction, namespace, quota).await? < quota)
+}
+
+/// Commits one transition with decisions or clarifications, or within a quota.
 pub async fn commit_rare(
     client: &mut Client,
     transition: &Transition,
 ) -> Result<Committed, StoreError> {
     let transaction = client.transaction().await?;
+    let workflow = &transition.workflow;
+    if let Some(quota) = transition.quota
+        && !has_room(&transaction, &workflow.namespace, quota).await?
+    {
+        return Ok(Committed {
+            full: HashSet::from([workflow.workflow_id]),
+            ..Committed::default()
+        });
+    }
     let committed = commit(&transaction, &[transition]).await?;
     if committed.done.is_empty() {
         return Ok(committed);

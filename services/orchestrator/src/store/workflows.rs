@@ -314,3 +314,34 @@ pub async fn count_live(client: &impl GenericClient) -> Result<Vec<(i16, i64)>, 
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect()
 }
+
+/// How many of a namespace have not ended; counting stops at the bound.
+pub async fn count_living(
+    client: &impl GenericClient,
+    namespace: &str,
+    bound: i64,
+) -> Result<i64, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT count(*) FROM (
+                 SELECT FROM workflows WHERE namespace = $1 AND end_time IS NULL LIMIT $2) AS living",
+        )
+        .await?;
+    let row = client.query_one(&statement, &[&namespace, &bound]).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// How many have not ended, by namespace.
+pub async fn count_by_namespace(
+    client: &impl GenericClient,
+) -> Result<HashMap<String, i64>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT namespace, count(*) FROM workflows WHERE end_time IS NULL GROUP BY namespace",
+        )
+        .await?;
+    let rows = client.query(&statement, &[]).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
+}

@@ -17,6 +17,7 @@ mod keys;
 mod mesh;
 mod namespaces;
 mod overdue;
+mod quota;
 mod redis;
 mod replicas;
 mod retention;

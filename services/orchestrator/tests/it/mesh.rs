@@ -71,6 +71,7 @@ impl Replica {
             redis: None,
             artifacts: Location::Folder(artifacts.to_owned()),
             retention: Retention(None),
+            live_workflows: 100_000,
             shutdown_grace: Duration::from_secs(5),
             access: AccessConfig {
                 mode: Mode::Open,

@@ -133,7 +133,10 @@ impl Drive {
             | ErrorReason::DatabaseUnavailable
             | ErrorReason::Infrastructure
             | ErrorReason::ConcurrentChange
-            | ErrorReason::RateLimited => failed(ErrorClass::Retryable, message, error.retry_after),
+            | ErrorReason::RateLimited
+            | ErrorReason::QuotaReached => {
+                failed(ErrorClass::Retryable, message, error.retry_after)
+            }
             ErrorReason::Unspecified
             | ErrorReason::InvalidField
             | ErrorReason::WorkflowNotFound

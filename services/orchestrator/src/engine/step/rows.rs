@@ -43,6 +43,7 @@ impl Step<'_> {
                 live: serde_json::to_vec(&self.next.live).unwrap_or_default(),
             },
             submission: None,
+            quota: None,
             events: self
                 .events
                 .iter()

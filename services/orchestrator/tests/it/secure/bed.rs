@@ -84,6 +84,7 @@ impl Bed {
             connections: 8,
             artifacts: Location::Folder(self.folder.path().join("artifacts")),
             retention: Retention(None),
+            live_workflows: 100_000,
             shutdown_grace: Duration::from_secs(5),
             access: AccessConfig {
                 mode: Mode::Open,
