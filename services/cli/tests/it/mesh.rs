@@ -2,6 +2,7 @@
 
 mod access;
 mod cassette;
+mod killed_agents;
 mod outcomes;
 mod process;
 mod repairing;

@@ -14,10 +14,12 @@ use super::{finished, is_equipped, stage};
 use crate::command::Ended;
 use crate::shop::{self, Limits};
 
-const REQUIREMENTS: &str = "Sell at the right price.";
+/// What is asked in every story.
+pub const REQUIREMENTS: &str = "Sell at the right price.";
 /// Where the price is.
 pub const LIBRARY: &str = "shop/__init__.py";
-const PROGRAM: &str = "shop/__main__.py";
+/// Where the program is.
+pub const PROGRAM: &str = "shop/__main__.py";
 /// A library whose test fails.
 pub const WRONG: &str = "def price():\n    return 3\n";
 /// One whose test passes.
@@ -119,8 +121,8 @@ pub async fn run(name: &str, more: &[&str]) -> Result<(Ended, Repository)> {
     Ok((ended, repository))
 }
 
-// Each round: which stage's findings, and how many.
-fn rounds(events: &[Value]) -> Vec<(String, i64, i64)> {
+/// Each round: which stage's findings, and how many.
+pub fn rounds(events: &[Value]) -> Vec<(String, i64, i64)> {
     let asked = events.iter().filter_map(|event| {
         let repair = event.get("repairRequested")?;
         assert_eq!(repair["repairingStage"], json!("scaffold"), "{event}");
