@@ -15,8 +15,8 @@ use crate::store::{Store, StoreError, unkept};
 // The longer an era is, the longer its first workflows stay beyond their time; the shorter, the more of them
 // every look has to open.
 const ERAS: u32 = 6;
-// Nothing is dropped, but may be some day.
-const LENGTH_FOR_EVER: Duration = Duration::from_hours(24 * 365);
+// Whoever keeps everything may think better of it some day, and should not wait for years then.
+const LENGTH_MOST: Duration = Duration::from_hours(24 * 90);
 const LOOK_EVERY: Duration = Duration::from_mins(10);
 const LOOK_LEAST: Duration = Duration::from_millis(250);
 // Others hold a table for a statement, not for long.
@@ -85,7 +85,7 @@ impl Keeper {
     pub fn length(&self) -> Duration {
         self.retention
             .0
-            .map_or(LENGTH_FOR_EVER, |retention| retention / ERAS)
+            .map_or(LENGTH_MOST, |retention| LENGTH_MOST.min(retention / ERAS))
     }
 
     /// Does everything that there is to be done; `waiting` are eras of which it was said that they wait.

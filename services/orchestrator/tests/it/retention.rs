@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use orchestrator::Config;
 use orchestrator::artifacts::{ArtifactStore, Digest, Location};
 use orchestrator::config::Retention;
 use orchestrator::retention::Keeper;
-use orchestrator::store::Store;
 use orchestrator::store::eras::{self, Passed};
+use orchestrator::store::{Store, requests};
 use testkit::database::{Connection, Database};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -300,4 +300,23 @@ async fn nothing_is_dropped_while_a_statement_holds_a_table_and_nobody_waits_for
     reader.batch_execute("COMMIT").await.unwrap();
     let detached = eras::detach(&mut client, first, SOON).await.unwrap();
     assert_eq!(detached, Passed::Detached);
+}
+
+#[tokio::test]
+async fn old_requests_are_forgotten_however_many_there_are() {
+    let (database, store) = database::database().await;
+    let connection = database.connect().await.unwrap();
+    let fill = "INSERT INTO requests
+                SELECT 'default', 'request-' || n, 'CreateWorkflow', '', '',
+                       now() - CASE WHEN n > 3 THEN interval '2 days' ELSE interval '1 hour' END
+                FROM generate_series(1, 12003) AS n";
+    connection.batch_execute(fill).await.unwrap();
+    let client = store.client().await.unwrap();
+    let day = Duration::from_hours(24);
+    requests::forget(&client, SystemTime::now() - day)
+        .await
+        .unwrap();
+    let left = "SELECT array_agg(request_id ORDER BY request_id) FROM requests";
+    let left: Vec<String> = connection.query_one(left, &[]).await.unwrap().get(0);
+    assert_eq!(left, ["request-1", "request-2", "request-3"]);
 }
