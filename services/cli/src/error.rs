@@ -8,6 +8,10 @@ use tonic::{Code, Status};
 
 use crate::exit::Exit;
 
+/// What somebody does about it.
+const NO_CREDENTIAL: &str = "Show a token that is good with --token-file FILE (AGENTIC_TOKEN_FILE). An administrator makes one: \
+     `agentic token create NAME --role ROLE --output FILE`.";
+
 /// Why a verb did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -25,6 +29,9 @@ pub enum Error {
         /// What to do.
         advice: String,
     },
+    /// The mesh does not know who calls, or no longer.
+    #[error("{0}\n{NO_CREDENTIAL}")]
+    Unauthenticated(contracts::error::Error),
     /// The mesh said no, in the shape of the contract.
     #[error("{0}")]
     Refused(contracts::error::Error),
@@ -85,7 +92,8 @@ impl Error {
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Refused(error) if error.code() == Code::InvalidArgument => Exit::Usage,
             Self::Refused(error) if error.code() == Code::Unavailable => Exit::Unreachable,
-            Self::Refused(_)
+            Self::Unauthenticated(_)
+            | Self::Refused(_)
             | Self::Foreign { .. }
             | Self::Answer(_)
             | Self::NotFound(_)
@@ -106,6 +114,9 @@ impl Error {
     /// What a status means. `advice` says what to do when nobody answered.
     pub fn from_status(status: &Status, address: &str, advice: &str) -> Self {
         if let Some(error) = contracts::error::Error::from_status(status) {
+            if error.code() == Code::Unauthenticated {
+                return Self::Unauthenticated(error);
+            }
             return Self::Refused(error);
         }
         if is_broken(status) {

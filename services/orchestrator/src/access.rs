@@ -40,7 +40,7 @@ use oidc::Oidc;
 use secret::SecretHash;
 
 // How soon a stream ends after its caller's credential did.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Where nobody need say who calls, everybody is this one.
 const ANYBODY: &str = "anybody";
 
@@ -236,7 +236,11 @@ impl Access {
     }
 
     // Waits until a credential is no longer good.
-    async fn void(self: Arc<Self>, identity: Arc<Identity>, hash: Option<SecretHash>) -> Status {
+    async fn void(
+        self: Arc<Self>,
+        mut identity: Arc<Identity>,
+        hash: Option<SecretHash>,
+    ) -> Status {
         loop {
             let now = SystemTime::now();
             if identity.has_run_out(now) {
@@ -248,10 +252,12 @@ impl Access {
                 .unwrap_or(LOOK_AGAIN);
             tokio::time::sleep(left.min(LOOK_AGAIN)).await;
             // While the store does not answer, what was good stays good.
-            if let Some(hash) = hash
-                && matches!(self.tokens.find(hash).await, Ok(None))
-            {
-                return unauthenticated("the token was ended").into();
+            if let Some(hash) = hash {
+                match self.tokens.find(hash).await {
+                    Ok(None) => return unauthenticated("the token was ended").into(),
+                    Ok(Some(now)) => identity = now,
+                    Err(_) => {}
+                }
             }
         }
     }

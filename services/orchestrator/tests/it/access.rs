@@ -2,8 +2,9 @@
 //! making to their end, and whose name is on record.
 
 mod audit;
-mod bed;
+pub mod bed;
 mod limits;
 mod matrix;
 mod oidc;
+mod streams;
 mod tokens;
