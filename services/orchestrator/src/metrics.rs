@@ -35,6 +35,7 @@ struct Instruments {
     tokens: Counter<u64>,
     cost: Counter<f64>,
     watch_delay: Histogram<f64>,
+    limits_shared: Gauge<u64>,
     watchers: Gauge<u64>,
     connections: Gauge<u64>,
     connection_waits: Gauge<u64>,
@@ -100,6 +101,10 @@ impl Instruments {
                 "agentic.watch.delay",
                 "From an event to the hand-over to one who watches its workflow live",
                 &delay,
+            ),
+            limits_shared: gauge(
+                "agentic.rate_limit.shared",
+                "Whether rate limits are shared by all replicas (1), or those of this one (0)",
             ),
             watchers: gauge(
                 "agentic.watch.count",
@@ -185,6 +190,11 @@ pub fn eras_wait(count: usize) {
 /// An era is gone.
 pub fn era_dropped() {
     INSTRUMENTS.eras_dropped.add(1, &[]);
+}
+
+/// Whether all replicas share rate limits now.
+pub fn rate_limits_are_shared(shared: bool) {
+    INSTRUMENTS.limits_shared.record(u64::from(shared), &[]);
 }
 
 /// An event was handed to one who watches live.

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::StreamExt;
+pub use redis::RedisResult;
 use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, Msg};
 use uuid::Uuid;
 
 use service_runtime::config::{ConfigError, read_secret};
+use service_runtime::redaction;
 
 // Redis answers in microseconds; one that takes so long is as good as away.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,6 +37,9 @@ impl Redis {
             let settings = info.redis_settings().clone().set_password(password);
             info = info.set_redis_settings(settings);
         }
+        if let Some(password) = info.redis_settings().password() {
+            redaction::process().register("password of Redis", password);
+        }
         let client = Client::open(info).map_err(wrong)?;
         Ok(Self { client })
     }
@@ -47,6 +52,58 @@ impl Redis {
         self.client
             .get_multiplexed_async_connection_with_config(&config)
             .await
+    }
+}
+
+// One cell of a generic cell rate algorithm, by the clock of the server: replicas' own clocks differ. Times are
+// in microseconds, written as whole numbers, for Lua would round them.
+const TAKE: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval = tonumber(ARGV[1])
+local capacity = interval * tonumber(ARGV[2])
+local full = tonumber(redis.call('GET', KEYS[1]) or now)
+-- A clock that was set back must not lock anybody out for as long.
+full = math.min(math.max(full, now), now + capacity)
+local wait = full + interval - capacity - now
+if wait > 0 then return wait end
+local next = full + interval
+redis.call('SET', KEYS[1], string.format('%.0f', next), 'PX', math.ceil((next - now) / 1000) + 1)
+return 0";
+
+/// An open line over which budgets are shared.
+#[derive(Debug, Clone)]
+pub struct Budgets {
+    connection: MultiplexedConnection,
+}
+
+impl Budgets {
+    /// Connects.
+    pub async fn open(redis: &Redis) -> redis::RedisResult<Self> {
+        let connection = redis.connect().await?;
+        Ok(Self { connection })
+    }
+
+    /// Takes one out of a budget that gains one every `interval` and holds so many at most. `Some`: it is
+    /// empty, and has one again after so long.
+    pub async fn take(
+        &mut self,
+        name: &str,
+        interval: Duration,
+        capacity: u32,
+    ) -> redis::RedisResult<Option<Duration>> {
+        let interval = u64::try_from(interval.as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        let wait: u64 = redis::cmd("EVAL")
+            .arg(TAKE)
+            .arg(1)
+            .arg(format!("agentic:budget:{name}"))
+            .arg(interval)
+            .arg(capacity)
+            .query_async(&mut self.connection)
+            .await?;
+        Ok((wait > 0).then(|| Duration::from_micros(wait)))
     }
 }
 

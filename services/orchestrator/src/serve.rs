@@ -27,7 +27,7 @@ use service_runtime::tls::Tls;
 
 use crate::access::audit::Audit;
 use crate::access::config::BootstrapToken;
-use crate::access::limit::{LocalLimiter, Underway};
+use crate::access::limit::{Limiter, LocalLimiter, SharedLimiter, Underway};
 use crate::access::oidc::Oidc;
 use crate::access::{Access, AccessLayer, Tokens};
 use crate::agents::Agents;
@@ -157,7 +157,7 @@ pub async fn serve(
         mode: config.access.mode,
         tokens: tokens.clone(),
         oidc: config.access.oidc.clone().map(Oidc::new).transpose()?,
-        limiter: Arc::new(LocalLimiter::new(config.access.rates)),
+        limiter: limiter(&config, &tracker, &shutdown),
         underway: Underway::new(config.access.bounds),
         audit: Audit::start(store.clone(), &tracker),
         tracker: tracker.clone(),
@@ -196,6 +196,21 @@ pub async fn serve(
         tracing::warn!(error = ?left, "leases were not given back; they run out by themselves");
     }
     Ok(served?)
+}
+
+// With Redis, all replicas share one budget of each caller.
+fn limiter(
+    config: &Config,
+    tracker: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Arc<dyn Limiter> {
+    let rates = config.access.rates;
+    let Some(redis) = config.redis.clone() else {
+        return Arc::new(LocalLimiter::new(rates));
+    };
+    let limiter = Arc::new(SharedLimiter::new(rates));
+    tracker.spawn(limiter.clone().keep(redis, shutdown.clone()));
+    limiter
 }
 
 // Others need not wait for our leases to run out.

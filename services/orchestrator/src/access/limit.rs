@@ -16,6 +16,10 @@ use tonic::async_trait;
 
 use super::method::Class;
 
+mod shared;
+
+pub use shared::SharedLimiter;
+
 // Whoever has called nothing for a while is forgotten once there are this many.
 const REMEMBERED: usize = 10_000;
 // What is under way ends soon, or never: nobody knows.
@@ -49,6 +53,19 @@ impl Default for Rates {
             create: rate(100),
             write: rate(200),
             read: rate(1000),
+        }
+    }
+}
+
+impl Rates {
+    // Calls a second, and at once. `None`: as many as anybody likes.
+    fn of(self, class: Class) -> Option<(NonZeroU32, NonZeroU32)> {
+        match class {
+            Class::Create => Some((self.create, self.create)),
+            Class::Write => Some((self.write, self.write)),
+            Class::Read | Class::Watch => Some((self.read, self.read)),
+            Class::Refused => Some((REFUSED, REFUSED_AT_ONCE)),
+            Class::Free | Class::Session => None,
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::database;
 use crate::mesh::{PATIENCE, Replica, app, assert_gapless, eventually, passing_agents};
 use crate::replicas::{delays, percentile};
 
+mod limits;
+
 const PASSWORD: &str = "p@ss w%rd";
 
 /// A Redis of this test's own, on a socket in a folder.

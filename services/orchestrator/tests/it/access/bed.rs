@@ -54,11 +54,17 @@ impl Bed {
 
     /// Another replica of the same mesh.
     pub async fn another(&self) -> Replica {
-        Replica::start_as(Config {
+        self.another_with(|_| {}).await
+    }
+
+    /// Another one with other settings.
+    pub async fn another_with(&self, change: impl FnOnce(&mut Config)) -> Replica {
+        let mut config = Config {
             access: restricted(&self.admin, &self.agent),
             ..Replica::config(self.database.connection_string(), self.folder.path())
-        })
-        .await
+        };
+        change(&mut config);
+        Replica::start_as(config).await
     }
 
     /// Calls with this token.
