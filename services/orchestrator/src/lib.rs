@@ -8,6 +8,7 @@ pub mod config;
 pub mod engine;
 pub mod events;
 pub mod grpc;
+mod health;
 pub mod hints;
 pub mod logs;
 pub mod metrics;

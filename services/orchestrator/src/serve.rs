@@ -46,6 +46,7 @@ use crate::grpc::enrolment_service::EnrolmentService;
 use crate::grpc::pipeline_service::PipelineService;
 use crate::grpc::token_service::TokenService;
 use crate::grpc::workflow_service::WorkflowService;
+use crate::health;
 use crate::hints::Bus;
 use crate::logs::Logs;
 use crate::metrics;
@@ -173,6 +174,12 @@ pub async fn serve(
     .await;
     let enrolment = EnrolmentService::new(store.clone(), config.enrolment.clone());
     add_enrolment(&mut services, enrolment).await;
+    tracker.spawn(health::follow(
+        store.clone(),
+        services.health(),
+        services.names(),
+        shutdown.clone(),
+    ));
     let stop_http = CancellationToken::new();
     let http = serve_http(&config, &engine, &tracker, &stop_http).await?;
     // Nobody waits for the addresses any more: serve all the same.

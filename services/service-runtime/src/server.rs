@@ -140,6 +140,12 @@ impl Server {
         self.guard = Some(Box::new(move |router| router.layer(layer)));
     }
 
+    /// Names of the services that were added.
+    pub fn names(&self) -> Vec<&'static str> {
+        let own = |name: &&str| *name != HEALTH;
+        self.served.iter().copied().filter(own).collect()
+    }
+
     /// Says per service whether it serves.
     pub fn health(&self) -> HealthReporter {
         self.health.clone()

@@ -8,6 +8,9 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use contracts::agent::AGENT_TYPES;
 use contracts::orchestrator::{AgentState, CreateWorkflowRequest};
@@ -219,6 +222,27 @@ impl Bed {
             assert!(begun.elapsed() < PATIENCE, "it never says {wanted}");
             sleep(ASK_EVERY).await;
         }
+    }
+
+    /// Waits until a replica's health says so of the services that need the database; how long that took.
+    pub async fn health(&self, index: usize, wanted: ServingStatus) -> Duration {
+        let begun = Instant::now();
+        let channel = contracts::client::channel(&self.url(index), None).unwrap();
+        let mut health = HealthClient::new(channel);
+        let mut status = async |service: &str| {
+            let service = service.to_owned();
+            let answer = health.check(HealthCheckRequest { service }).await;
+            answer.unwrap().into_inner().status()
+        };
+        for service in ["WorkflowService", "DecisionService", "AgentRegistryService"] {
+            while status(&format!("agentic.orchestrator.v1.{service}")).await != wanted {
+                assert!(begun.elapsed() < PATIENCE, "{service} is never {wanted:?}");
+                sleep(ASK_EVERY).await;
+            }
+        }
+        let process = status("").await;
+        assert_eq!(process, ServingStatus::Serving, "a restart would not help");
+        begun.elapsed()
     }
 
     /// Ends every connection to the database, once.

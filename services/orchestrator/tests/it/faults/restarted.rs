@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval};
 use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::bed::{Bed, Held};
 use super::figures::Figures;
@@ -11,6 +12,8 @@ use super::load;
 
 // A call that cannot be served says so in this time.
 const AT_ONCE: Duration = Duration::from_secs(3);
+// The database is asked every second; two misses count, and each is two seconds at most.
+const SOON: Duration = Duration::from_secs(15);
 // Leases last 15 s, and a lease that ran out is held for an agent that may come back for 15 s more.
 const LONGER_THAN_LEASES: Duration = Duration::from_secs(32);
 
@@ -57,6 +60,8 @@ async fn away(
         let took = bed.refused(index).await;
         assert!(took < AT_ONCE, "a refusal took {took:?}");
         bed.readiness(index, 503).await;
+        let took = bed.health(index, ServingStatus::NotServing).await;
+        assert!(took < SOON, "it said for {took:?} that it serves");
     }
     let detected = since.elapsed();
     let mut client = bed.client(1);
@@ -77,6 +82,8 @@ async fn away(
     let recovered = back.elapsed();
     for index in 0..2 {
         bed.readiness(index, 200).await;
+        let took = bed.health(index, ServingStatus::Serving).await;
+        assert!(took < SOON, "it said for {took:?} that it does not serve");
     }
     let journey = client.create(request).await;
     held.add(client, journey);
