@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use prost::Message;
+use prost::{Message, Name};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,7 @@ pub trait Agent: Send + Sync + 'static {
     /// What it is told to do.
     type Task: Message + Default + Clone;
     /// What comes of it.
-    type Result: Message + Default + Clone;
+    type Result: Message + Name + Default + Clone;
     /// Which type it is.
     const TYPE: AgentType;
 

@@ -15,6 +15,7 @@ use contracts::client::{self, ClientError, Retry, is_broken};
 use contracts::orchestrator::IssueCertificateRequest;
 use contracts::orchestrator::enrolment_service_client::EnrolmentServiceClient;
 use service_runtime::config::ConfigError;
+use service_runtime::redaction;
 use service_runtime::tls::authority::{self, AuthorityError};
 use service_runtime::tls::identity::IdentityError;
 use service_runtime::tls::{Expected, Files, Identity, Tls, TlsError};
@@ -230,6 +231,7 @@ impl Enrolment {
         if token.is_empty() {
             return Err(wrong("it is empty".to_owned()));
         }
+        redaction::process().register("--enrolment-token-file", token);
         Ok(token.to_owned())
     }
 

@@ -1,10 +1,13 @@
 //! How work says what is going on. Never blocks the work, and never fails it: the journal behind
 //! it is lossless, and when even that cannot be written the whole attempt ends.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
+use futures::future::BoxFuture;
+use prost::{Message, Name};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,11 +18,14 @@ use contracts::task::{
     Artifact, ArtifactProduced, Beat, Log, LogLevel, LogStream, Progress, TaskContext, TaskEvent,
     Usage, task_event,
 };
-use contracts::wire_time;
+use contracts::{texts, wire_time};
+use service_runtime::redaction::Secrets;
 
 use crate::artifacts::ArtifactSink;
 use crate::journal::Journal;
 use crate::process;
+
+mod redacted;
 
 /// Most bytes of one log event.
 pub const LOG_BYTES: usize = 64 * 1024;
@@ -44,6 +50,8 @@ struct Shared {
     broken_by: OnceLock<String>,
     sink: ArtifactSink,
     context: TaskContext,
+    // Nothing that leaves here has them.
+    secrets: Secrets,
 }
 
 #[derive(Debug)]
@@ -72,8 +80,22 @@ impl Reporter {
                 broken_by: OnceLock::new(),
                 sink,
                 context,
+                secrets: Secrets::new(),
             }),
         }
+    }
+
+    /// Takes the value of a secret out of everything that is said, kept and answered from now on; its
+    /// name stands for it.
+    pub fn secret(&self, name: &str, value: &str) {
+        if !self.shared.secrets.register(name, value) {
+            tracing::warn!(name, "a secret is too short to be taken out of texts");
+        }
+    }
+
+    /// What is taken out.
+    pub fn secrets(&self) -> &Secrets {
+        &self.shared.secrets
     }
 
     /// Says how far the work is. Percentages are clamped to 0–100 and never go back.
@@ -107,10 +129,10 @@ impl Reporter {
         self.active();
         self.push(task_event::Payload::Progress(Progress {
             percent,
-            phase: phase.to_owned(),
+            phase: self.clean(phase).into_owned(),
             done_count,
             total_count,
-            message: message.into(),
+            message: self.clean(&message.into()).into_owned(),
         }));
     }
 
@@ -162,29 +184,39 @@ impl Reporter {
             .last = Instant::now();
     }
 
-    /// Keeps bytes as an artifact of the task.
+    /// Keeps bytes as an artifact of the task. Secrets are taken out of texts.
     pub async fn artifact(
         &self,
         name: &str,
         media_type: &str,
         bytes: &[u8],
     ) -> Result<Artifact, Error> {
+        let bytes = redacted::bytes(self.secrets(), media_type, bytes);
+        let name = &self.clean(name);
         let artifact = self
             .shared
             .sink
-            .store(&self.shared.context, name, media_type, bytes)
+            .store(&self.shared.context, name, media_type, &bytes)
             .await?;
         self.produced(&artifact);
         Ok(artifact)
     }
 
-    /// Keeps a file as an artifact of the task.
+    /// Keeps a file as an artifact of the task. Secrets are taken out of texts; the file stays as it is.
     pub async fn artifact_file(
         &self,
         name: &str,
         media_type: &str,
         path: &Path,
     ) -> Result<Artifact, Error> {
+        let clean = redacted::file(self.secrets(), media_type, path)
+            .await
+            .map_err(|error| {
+                let problem = format!("could not read artifact {name}: {error}");
+                Error::new(ErrorReason::Infrastructure, problem)
+            })?;
+        let path = clean.as_ref().map_or(path, |clean| clean.path());
+        let name = &self.clean(name);
         let artifact = self
             .shared
             .sink
@@ -196,14 +228,44 @@ impl Reporter {
 
     /// Takes the output of child processes.
     pub fn process_sink(&self) -> Arc<dyn process::OutputSink> {
-        let reporter = self.clone();
-        Arc::new(move |stream: process::LogStream, text: &str| {
-            let stream = match stream {
-                process::LogStream::Stdout => LogStream::Stdout,
-                process::LogStream::Stderr => LogStream::Stderr,
-            };
-            reporter.output(stream, text);
-        })
+        Arc::new(ProcessSink(self.clone()))
+    }
+
+    // What the attempt ended with, as others may see it.
+    pub(crate) fn clean_ending<R>(&self, ending: Result<R, Error>) -> Result<R, Error>
+    where
+        R: Message + Name + Default,
+    {
+        let keep = |text: &str| self.cleaned(text);
+        match ending {
+            Ok(result) => match texts::rewritten(&result, &keep) {
+                Ok(clean) => Ok(clean.unwrap_or(result)),
+                Err(error) => {
+                    tracing::error!(%error, "a result could not be looked through for secrets");
+                    Err(Error::internal())
+                }
+            },
+            Err(mut error) => {
+                error.each_text(|text| {
+                    if let Some(clean) = keep(text) {
+                        *text = clean;
+                    }
+                });
+                Err(error)
+            }
+        }
+    }
+
+    fn clean<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.shared.secrets.clean(text)
+    }
+
+    // `None`: it may stay as it is.
+    fn cleaned(&self, text: &str) -> Option<String> {
+        match self.clean(text) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(clean) => Some(clean),
+        }
     }
 
     fn produced(&self, artifact: &Artifact) {
@@ -215,7 +277,7 @@ impl Reporter {
 
     fn line(&self, stream: LogStream, level: LogLevel, text: &str) {
         self.active();
-        for piece in pieces(text, LOG_BYTES) {
+        for piece in pieces(&self.clean(text), LOG_BYTES) {
             self.push(task_event::Payload::Log(Log {
                 stream: stream.into(),
                 level: level.into(),
@@ -292,6 +354,23 @@ impl Reporter {
 
     pub(crate) fn broken_by(&self) -> &str {
         self.shared.broken_by.get().map_or("", String::as_str)
+    }
+}
+
+struct ProcessSink(Reporter);
+
+impl process::OutputSink for ProcessSink {
+    fn line<'a>(&'a self, stream: process::LogStream, text: &'a str) -> BoxFuture<'a, ()> {
+        let stream = match stream {
+            process::LogStream::Stdout => LogStream::Stdout,
+            process::LogStream::Stderr => LogStream::Stderr,
+        };
+        self.0.output(stream, text);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn secrets(&self) -> Option<Secrets> {
+        Some(self.0.secrets().clone())
     }
 }
 

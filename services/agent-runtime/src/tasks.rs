@@ -271,6 +271,9 @@ impl<A: Agent> Tasks<A> {
         }
         let journal = Journal::new(folder.join("events"));
         let reporter = Reporter::new(journal, self.sink.clone(), context.clone());
+        if let Some(repository) = &context.repository {
+            repository_secrets(&reporter, &repository.url);
+        }
         reporter.push(task_event::Payload::Accepted(Accepted {
             agent_instance_id: self.instance_id.clone(),
             deadline: context.deadline,
@@ -325,6 +328,7 @@ impl<A: Agent> Tasks<A> {
         self.tracker.spawn(async move {
             let over = async {
                 let ending = supervise(&held, work, deadline, orphan_grace, &shutdown).await;
+                let ending = held.reporter.clean_ending(ending);
                 if let Err(error) = &ending {
                     tracing::Span::current().record("otel.status_code", "ERROR");
                     tracing::warn!(%error, reason = ?error.reason, "task ended without a result");
@@ -376,6 +380,23 @@ impl<A: Agent> Tasks<A> {
 
     fn lock(&self) -> MutexGuard<'_, Table<A::Result>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// Forges take a token in the place of the user's name, and passwords are refused only later.
+fn repository_secrets(reporter: &Reporter, url: &str) {
+    let Ok(parsed) = url::Url::parse(url) else {
+        return;
+    };
+    let user = parsed
+        .scheme()
+        .starts_with("http")
+        .then(|| parsed.username());
+    for encoded in user.into_iter().chain(parsed.password()) {
+        let secrets = reporter.secrets();
+        secrets.register("repository credentials", encoded);
+        let plain = percent_encoding::percent_decode_str(encoded).decode_utf8_lossy();
+        secrets.register("repository credentials", &plain);
     }
 }
 

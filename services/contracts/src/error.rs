@@ -94,6 +94,20 @@ impl Error {
         self
     }
 
+    /// Everything that it says in words.
+    pub fn each_text(&mut self, mut visit: impl FnMut(&mut String)) {
+        visit(&mut self.message);
+        for (field, problem) in &mut self.fields {
+            visit(field);
+            visit(problem);
+        }
+        if let Some(precondition) = &mut self.precondition {
+            visit(&mut precondition.0);
+            visit(&mut precondition.1);
+        }
+        self.metadata.values_mut().for_each(visit);
+    }
+
     /// The gRPC code of the reason.
     pub fn code(&self) -> Code {
         code_of(self.reason)

@@ -34,7 +34,7 @@ pub fn pool() -> Result<&'static DescriptorPool, JsonError> {
         .ok_or_else(|| JsonError::UnknownMessage("the contract".to_owned()))
 }
 
-fn dynamic<M: Name>() -> Result<DynamicMessage, JsonError> {
+pub(crate) fn dynamic<M: Name>() -> Result<DynamicMessage, JsonError> {
     let name = M::full_name();
     let descriptor = pool()?
         .get_message_by_name(&name)

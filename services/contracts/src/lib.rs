@@ -27,6 +27,7 @@ pub mod id;
 pub mod json;
 pub mod lease;
 pub mod parse;
+pub mod texts;
 pub mod trace;
 pub mod wire_time;
 

@@ -12,6 +12,7 @@ use agent_runtime::{
     repository::{CheckoutSettings, CommitId, Repository},
 };
 use futures::future::BoxFuture;
+use service_runtime::redaction::{self, Secrets};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -209,5 +210,9 @@ impl OutputSink for WatchedOutput {
                 let _ = watcher.send(note).await;
             }
         })
+    }
+
+    fn secrets(&self) -> Option<Secrets> {
+        Some(redaction::process().clone())
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use agent_runtime::process::{LogStream, OutputSink};
 use futures::future::BoxFuture;
 use regex::Regex;
+use service_runtime::redaction::{self, Secrets};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
@@ -122,6 +123,7 @@ impl InstanceLog {
     fn add(&self, source: &str, text: &str) {
         let time = OffsetDateTime::now_utc();
         let stamp = time.format(&Rfc3339).unwrap_or_default();
+        let text = &*redaction::process().clean(text);
         let line = format!("{stamp} {source} {text}\n");
         let mut inner = self.lock();
         inner.keep(line.as_bytes());
@@ -178,6 +180,10 @@ impl OutputSink for InstanceLog {
             text,
         );
         Box::pin(std::future::ready(()))
+    }
+
+    fn secrets(&self) -> Option<Secrets> {
+        Some(redaction::process().clone())
     }
 }
 

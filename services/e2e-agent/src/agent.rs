@@ -27,7 +27,6 @@ use crate::{
     examination::Examination,
     order::Order,
     plan::Plan,
-    redaction::Redaction,
     subject::Subject,
     tampering,
     wire::{self, Frame},
@@ -101,7 +100,11 @@ impl E2eAgent {
             Ok(secrets) => secrets,
             Err(reason) => return Ok(wire::nothing_to_start(&frame, &plan, &reason)),
         };
+        for (name, value) in &secrets {
+            reporter.secret(name, value);
+        }
         let workshop = Workshop {
+            hidden: reporter.secrets().clone(),
             folder: assignment.folder.clone(),
             cancel: assignment.cancel.clone(),
             sink: Some(reporter.process_sink()),
@@ -119,7 +122,6 @@ impl E2eAgent {
         if let (Some(subject), Some(project)) = (&subject, &project) {
             judge_the_judge(&mut result, subject, project, context).await?;
         }
-        Redaction::of(&workshop.secrets).clean_result(&mut result);
         reporter.progress(100.0, "done", String::new());
         Ok(result)
     }

@@ -9,12 +9,12 @@ use agent_runtime::{
     project::{CheckKind, Project, StartBy},
     repository::{Checkout, CheckoutSettings, CommitId, Repository},
 };
+use service_runtime::redaction::Secrets;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{App, Attendance, Launch, StartFailure, log::AppLog},
     plan::StartPlan,
-    redaction::Redaction,
     suites::Place,
 };
 
@@ -32,6 +32,8 @@ pub struct Workshop {
     pub sink: Option<Arc<dyn OutputSink>>,
     /// Values of the app's secrets.
     pub secrets: Vec<(String, String)>,
+    /// What nothing that leaves may show.
+    pub hidden: Secrets,
 }
 
 /// Why there is no running app.
@@ -124,7 +126,7 @@ impl Bench {
         let log = AppLog::create(
             &scratch.join("app.log"),
             workshop.sink.clone(),
-            Redaction::of(&workshop.secrets),
+            workshop.hidden.clone(),
         )
         .map_err(|error| BenchFailure::NotProven(format!("no file for the app's log: {error}")))?;
         let log = Arc::new(log);

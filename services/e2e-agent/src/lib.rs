@@ -18,7 +18,6 @@ mod http;
 pub mod judgement;
 pub mod order;
 pub mod plan;
-pub mod redaction;
 pub mod subject;
 pub mod suites;
 pub mod tally;

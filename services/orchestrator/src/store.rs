@@ -8,6 +8,7 @@ use deadpool_postgres::{
 };
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use service_runtime::redaction;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Config, Connection, NoTls};
@@ -167,6 +168,10 @@ impl Store {
     pub fn new(url: &str, connections: usize) -> Result<Self, StoreError> {
         let split = transport::split(url);
         let config = config(&split.url)?;
+        if let Some(password) = config.get_password() {
+            let password = String::from_utf8_lossy(password);
+            redaction::process().register("password of the database", &password);
+        }
         let tls = split.tls(&config).map_err(StoreError::Url)?;
         let mut planned_once = config.clone();
         let options = config.get_options().unwrap_or_default();

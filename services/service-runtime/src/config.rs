@@ -9,6 +9,8 @@ use clap::{Args, Parser};
 
 use contracts::parse::nearest;
 
+use crate::redaction;
+
 /// Exit code for wrong configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_BAD_CONFIGURATION: u8 = 64;
 
@@ -89,7 +91,8 @@ pub fn default_data() -> PathBuf {
         .join("agentic")
 }
 
-/// A secret from its file, without the line break that editors and `echo` put behind it.
+/// A secret from its file, without the line break that editors and `echo` put behind it. What the
+/// process says from now on is without it.
 pub fn read_secret(setting: &str, file: &Path) -> Result<String, ConfigError> {
     let wrong =
         |problem: &str| ConfigError::invalid(setting, format!("{}: {problem}", file.display()));
@@ -98,6 +101,7 @@ pub fn read_secret(setting: &str, file: &Path) -> Result<String, ConfigError> {
     if secret.is_empty() {
         return Err(wrong("it is empty"));
     }
+    redaction::process().register(setting, secret);
     Ok(secret.to_owned())
 }
 

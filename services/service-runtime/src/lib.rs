@@ -7,6 +7,7 @@ pub mod embedded_postgres;
 pub mod exemplars;
 pub mod health_check;
 pub mod http_port;
+pub mod redaction;
 pub mod server;
 pub mod shutdown;
 pub mod spans;

@@ -15,6 +15,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::redaction::CleanWriter;
+
 /// How long the end of a process waits for its collector.
 pub const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
@@ -137,7 +139,7 @@ pub fn start(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, T
         LogFormat::Json => true,
         LogFormat::Terminal => false,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| CleanWriter(std::io::stderr()));
     let lines = if json {
         lines
             .json()

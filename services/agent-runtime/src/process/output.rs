@@ -2,11 +2,13 @@
 //! It refuses to hold more than its bounds, however much is printed and however long the lines are.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use futures::future::BoxFuture;
+use service_runtime::redaction::Secrets;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Longest piece of a line that a sink is given at once; the bound of a log event in the contract.
@@ -30,6 +32,11 @@ pub enum LogStream {
 pub trait OutputSink: Send + Sync {
     /// One line without its end, or a piece of at most [`MAX_LINE_BYTES`] of a longer one.
     fn line<'a>(&'a self, stream: LogStream, text: &'a str) -> BoxFuture<'a, ()>;
+
+    /// What must reach neither it nor what is captured. It is taken out of whole lines, before long ones are cut.
+    fn secrets(&self) -> Option<Secrets> {
+        None
+    }
 }
 
 impl<F> OutputSink for F
@@ -111,14 +118,21 @@ pub(super) async fn follow(
 ) {
     let mut chunk = vec![0; READ_BYTES];
     let mut line = Vec::new();
+    let mut cleaning = sink
+        .as_ref()
+        .and_then(|sink| Some(sink.secrets()?.stream()));
     loop {
         let count = match source.read(&mut chunk).await {
             Ok(0) | Err(_) => break,
             Ok(count) => count,
         };
-        let read = &chunk[..count];
+        // A tail that begins in the middle of a secret would still show the rest of it.
+        let read = match &mut cleaning {
+            None => Cow::Borrowed(&chunk[..count]),
+            Some(cleaning) => Cow::Owned(cleaning.lines(&chunk[..count])),
+        };
         for tail in &tails {
-            tail.push(read);
+            tail.push(&read);
         }
         if let Some(sink) = &sink {
             for part in read.split_inclusive(|byte| *byte == b'\n') {
@@ -127,6 +141,13 @@ pub(super) async fn follow(
                 pass_on(&mut line, complete, stream, &**sink).await;
             }
         }
+    }
+    if let Some(mut cleaning) = cleaning {
+        let rest = cleaning.finish();
+        for tail in &tails {
+            tail.push(&rest);
+        }
+        line.extend_from_slice(&rest);
     }
     if let Some(sink) = &sink
         && !line.is_empty()
@@ -213,6 +234,46 @@ mod tests {
         let (lines, _) = lines_of(&vec![0xff; 200_000]).await;
         assert!(lines.iter().all(|line| line.len() <= MAX_LINE_BYTES));
         assert_eq!(lines.concat().chars().count(), 200_000);
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_taken_out_where_a_long_line_is_cut() {
+        struct Sink(Lines, Secrets);
+        impl OutputSink for Sink {
+            fn line<'a>(&'a self, _: LogStream, text: &'a str) -> BoxFuture<'a, ()> {
+                self.0.lock().unwrap().push(text.to_owned());
+                Box::pin(std::future::ready(()))
+            }
+
+            fn secrets(&self) -> Option<Secrets> {
+                Some(self.1.clone())
+            }
+        }
+        let secrets = Secrets::new();
+        secrets.register("KEY", "correct-horse");
+        let lines = Lines::default();
+        let sink = Arc::new(Sink(Arc::clone(&lines), secrets));
+        for before in MAX_LINE_BYTES - 20..MAX_LINE_BYTES + 5 {
+            let input = format!(
+                "{}correct-horse\ncorrect-\nhorse correct-horse",
+                "x".repeat(before)
+            );
+            let tails = [Arc::new(Tail::new(10)), Arc::new(Tail::new(10))];
+            follow(
+                input.as_bytes(),
+                LogStream::Stdout,
+                tails,
+                Some(sink.clone()),
+            )
+            .await;
+            let text = std::mem::take(&mut *lines.lock().unwrap()).join("|");
+            assert!(
+                !text.replace('|', "").contains("xcorrect"),
+                "cut at {before}"
+            );
+            assert!(text.ends_with("|correct-|horse [secret KEY]"), "{before}");
+            assert!(text.replace('|', "").contains("x[secret KEY]"), "{before}");
+        }
     }
 
     #[test]

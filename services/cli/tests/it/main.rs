@@ -24,6 +24,7 @@ mod prometheus;
 mod python_client;
 mod reflection_client;
 mod scripted;
+mod secrets;
 mod secure;
 mod settings;
 mod shop;

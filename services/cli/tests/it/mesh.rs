@@ -65,16 +65,21 @@ impl Place {
         crate::command::end(self.command(arguments)).await
     }
 
-    /// The command that starts a mesh here.
-    pub fn up(&self, arguments: &[&str]) -> Command {
-        let range = |from: u16| {
+    /// Ports of what it deploys: of apps, and of the instances behind them.
+    pub fn ports(&self) -> [String; 2] {
+        [0, PORTS_PER_MESH / 2].map(|from| {
             let first = self.first_port + from;
             format!("{first}-{}", first + PORTS_PER_MESH / 2 - 1)
-        };
+        })
+    }
+
+    /// The command that starts a mesh here.
+    pub fn up(&self, arguments: &[&str]) -> Command {
+        let [router, instances] = self.ports();
         let mut command = self.command(&["up"]);
         command
-            .args(["--router-ports", &range(0)])
-            .args(["--instance-ports", &range(PORTS_PER_MESH / 2)])
+            .args(["--router-ports", &router])
+            .args(["--instance-ports", &instances])
             .args(["--docker", "off"])
             .arg("--postgres-wheel")
             .arg(testkit::cluster::wheel_folder())

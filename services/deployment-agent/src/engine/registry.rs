@@ -2,8 +2,10 @@
 
 use std::{collections::HashMap, io, path::PathBuf};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bollard::auth::DockerCredentials;
 use serde::Deserialize;
+use service_runtime::redaction;
 
 /// Credentials of registries, in the file format of the `docker` command.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +52,28 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
+impl Entry {
+    // Builders and registries quote what they are given.
+    fn hide(&self, host: &str) {
+        let name = format!("credentials of {host}");
+        let together = self.auth.as_ref();
+        let decoded = together.and_then(|auth| String::from_utf8(STANDARD.decode(auth).ok()?).ok());
+        let password = decoded
+            .as_ref()
+            .and_then(|both| both.split_once(':'))
+            .map(|(_, password)| password);
+        let others = [&self.auth, &self.password, &self.identitytoken];
+        for value in others
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .chain(password)
+        {
+            redaction::process().register(&name, value);
+        }
+    }
+}
+
 impl Credentials {
     /// Credentials in a file, or none. The file is read at each use, so that it may be renewed.
     pub fn new(file: Option<PathBuf>) -> Self {
@@ -83,6 +107,7 @@ impl Credentials {
             source,
         })?;
         let entries = file.auths.into_iter().map(|(address, entry)| {
+            entry.hide(&host_of(&address));
             let credentials = DockerCredentials {
                 username: entry.username,
                 password: entry.password,

@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use service_runtime::redaction;
 use tokio::net::TcpListener;
 
 use super::{Site, State};
@@ -73,10 +74,12 @@ fn read_secret(
         std::fs::read_to_string(&path)
     });
     match read {
-        Ok(value) => Ok((
-            name.to_owned(),
-            value.trim_end_matches(['\r', '\n']).to_owned(),
-        )),
+        Ok(value) => {
+            let value = value.trim_end_matches(['\r', '\n']);
+            // The app runs on when the task is over, and its log is kept as long.
+            redaction::process().register(&format!("{environment}/{name}"), value);
+            Ok((name.to_owned(), value.to_owned()))
+        }
         Err(source) => Err(Missing::Secret {
             name: name.to_owned(),
             path,

@@ -11,9 +11,8 @@ use std::{
 use agent_runtime::process::{LogStream, OutputSink};
 use futures::future::BoxFuture;
 use regex::Regex;
+use service_runtime::redaction::Secrets;
 use tokio::sync::watch;
-
-use crate::redaction::Redaction;
 
 /// Most bytes of the file; what is printed beyond is counted, not kept.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -41,7 +40,7 @@ pub(super) struct Matched {
 pub struct AppLog {
     path: PathBuf,
     live: Option<Arc<dyn OutputSink>>,
-    redaction: Redaction,
+    hidden: Secrets,
     state: Mutex<State>,
 }
 
@@ -58,13 +57,13 @@ impl AppLog {
     pub fn create(
         path: &Path,
         live: Option<Arc<dyn OutputSink>>,
-        redaction: Redaction,
+        hidden: Secrets,
     ) -> std::io::Result<Self> {
         let file = File::create(path)?;
         Ok(Self {
             path: path.to_owned(),
             live,
-            redaction,
+            hidden,
             state: Mutex::new(State {
                 file: Some(BufWriter::new(file)),
                 bytes: 0,
@@ -128,11 +127,15 @@ impl AppLog {
 
 impl OutputSink for AppLog {
     fn line<'a>(&'a self, stream: LogStream, text: &'a str) -> BoxFuture<'a, ()> {
-        let text = self.redaction.clean(text);
+        let text = self.hidden.clean(text);
         match (&self.live, self.take(&text)) {
             (Some(live), true) => Box::pin(async move { live.line(stream, &text).await }),
             (Some(_) | None, _) => Box::pin(std::future::ready(())),
         }
+    }
+
+    fn secrets(&self) -> Option<Secrets> {
+        Some(self.hidden.clone())
     }
 }
 
@@ -152,8 +155,7 @@ mod tests {
     #[tokio::test]
     async fn a_line_that_is_looked_for_is_met_once_and_tells_the_port() {
         let folder = tempfile::tempdir().unwrap();
-        let log =
-            AppLog::create(&folder.path().join("app.log"), None, Redaction::default()).unwrap();
+        let log = AppLog::create(&folder.path().join("app.log"), None, Secrets::new()).unwrap();
         let pattern = Regex::new(r"listening on .*:(?<port>\d+)").unwrap();
         let seen = log.watch(Watch::Pattern(pattern));
         log.line(LogStream::Stdout, "hello").await;
@@ -178,7 +180,7 @@ mod tests {
         let log = AppLog::create(
             &folder.path().join("app.log"),
             Some(Arc::new(live)),
-            Redaction::default(),
+            Secrets::new(),
         )
         .unwrap();
         for _ in 0..MAX_LIVE_LINES + 10 {

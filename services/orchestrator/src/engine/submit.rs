@@ -91,6 +91,13 @@ pub fn check(
     })
 }
 
+// A user's name in a web address is a token as often as not.
+fn holds_credential(url: &str) -> bool {
+    url::Url::parse(url).is_ok_and(|url| {
+        url.password().is_some() || (url.scheme().starts_with("http") && !url.username().is_empty())
+    })
+}
+
 fn check_repository(fields: &mut Fields, request: &CreateWorkflowRequest, kind: WorkflowType) {
     let repository = request.repository.clone().unwrap_or_default();
     if repository.url.is_empty() {
@@ -104,6 +111,11 @@ fn check_repository(fields: &mut Fields, request: &CreateWorkflowRequest, kind: 
         fields.text("repository.url", &repository.url, parse::URL_BYTES);
         if repository.url.starts_with('-') || repository.url.chars().any(char::is_control) {
             fields.wrong("repository.url", "is not a path or URL");
+        }
+        if holds_credential(&repository.url) {
+            let problem = "holds a credential, which would be kept and shown: git on the agents gets it from a \
+                           credential helper";
+            fields.wrong("repository.url", problem);
         }
     }
     fields.commit("repository.base_commit", &repository.base_commit);

@@ -10,6 +10,8 @@ use rcgen::{
 use rustls::pki_types::CertificateSigningRequestDer;
 use time::{Duration, OffsetDateTime};
 
+use crate::redaction;
+
 use super::identity::Identity;
 
 /// Clocks of two machines may differ by so much.
@@ -81,6 +83,7 @@ impl Authority {
     /// The authority of two files.
     pub fn read(certificate: &str, key: &str) -> Result<Self, AuthorityError> {
         let own = |error: rcgen::Error| AuthorityError::Own(error.to_string());
+        redaction::hide_key(key);
         let key = KeyPair::from_pem(key).map_err(own)?;
         let public = rcgen::PublicKeyData::subject_public_key_info(&key);
         let issuer = Issuer::from_ca_cert_pem(certificate, key).map_err(own)?;

@@ -14,6 +14,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::redaction;
+
 use super::CallerCertificate;
 use super::identity::{Identity, IdentityError};
 
@@ -122,6 +124,7 @@ impl Material {
             source,
         })?;
         material.not_after = Some(end(certificate, first)?);
+        redaction::hide_key(&fs::read_to_string(key).unwrap_or_default());
         let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
         let own =
             CertifiedKey::from_der(chain, secret, &ring::default_provider()).map_err(|source| {

@@ -8,6 +8,7 @@ use agent_runtime::{
 };
 use contracts::task;
 use futures::future::BoxFuture;
+use service_runtime::redaction::Secrets;
 
 /// The last part of a longer output is kept: summaries stand at the end.
 const MAXIMUM_BYTES: usize = 32 * 1024 * 1024;
@@ -57,5 +58,9 @@ impl OutputSink for Recorder {
         };
         self.reporter.output(stream, text);
         Box::pin(std::future::ready(()))
+    }
+
+    fn secrets(&self) -> Option<Secrets> {
+        Some(self.reporter.secrets().clone())
     }
 }

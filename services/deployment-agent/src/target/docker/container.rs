@@ -19,6 +19,7 @@ use bollard::{
     },
 };
 use futures::{StreamExt as _, future::BoxFuture};
+use service_runtime::redaction;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -266,6 +267,8 @@ async fn follow(docker: Docker, id: String, log: Arc<InstanceLog>) {
         .build();
     let mut output = docker.logs(&id, Some(options));
     let mut partial = [Vec::new(), Vec::new()];
+    // Before a line that is too long is cut, lest a secret be.
+    let mut cleaning = [redaction::process().stream(), redaction::process().stream()];
     while let Some(piece) = output.next().await {
         let (stream, bytes) = match piece {
             Ok(LogOutput::StdErr { message }) => (LogStream::Stderr, message),
@@ -279,8 +282,9 @@ async fn follow(docker: Docker, id: String, log: Arc<InstanceLog>) {
                 break;
             }
         };
-        let line = &mut partial[usize::from(stream == LogStream::Stderr)];
-        line.extend_from_slice(&bytes);
+        let place = usize::from(stream == LogStream::Stderr);
+        let line = &mut partial[place];
+        line.append(&mut cleaning[place].lines(&bytes));
         while let Some(end) = memchr::memchr(b'\n', line) {
             let rest = line.split_off(end + 1);
             let whole = std::mem::replace(line, rest);
@@ -295,10 +299,12 @@ async fn follow(docker: Docker, id: String, log: Arc<InstanceLog>) {
             log.line(stream, &String::from_utf8_lossy(&piece)).await;
         }
     }
-    for (stream, rest) in [LogStream::Stdout, LogStream::Stderr]
+    for (place, stream) in [LogStream::Stdout, LogStream::Stderr]
         .into_iter()
-        .zip(&partial)
+        .enumerate()
     {
+        let rest = &mut partial[place];
+        rest.append(&mut cleaning[place].finish());
         if !rest.is_empty() {
             log.line(stream, &String::from_utf8_lossy(rest)).await;
         }
