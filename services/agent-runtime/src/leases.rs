@@ -230,7 +230,7 @@ mod tests {
         Peer {
             address: Some("10.0.0.1:9".parse().unwrap()),
             secure: true,
-            identity: None,
+            ..Peer::default()
         }
     }
 

@@ -86,7 +86,7 @@ pub enum Verb {
     Token(token::TokenArgs),
     /// Look at projects as the agents do.
     Project(project::ProjectArgs),
-    /// Make an authority and certificates for the services of a mesh.
+    /// Make an authority and certificates for the services of a mesh, or revoke those of agents.
     Certs(certs::CertsArgs),
     /// Make a token with which an agent gets its first certificate.
     Enrol(enrol::EnrolArgs),
@@ -166,7 +166,7 @@ pub async fn run(
         Verb::Audit(args) => audit::run(args, surroundings).await,
         Verb::Token(args) => token::run(args, surroundings).await,
         Verb::Project(args) => project::run(&args, surroundings),
-        Verb::Certs(args) => certs::run(&args, surroundings),
+        Verb::Certs(args) => certs::run(args, surroundings).await,
         Verb::Enrol(args) => enrol::run(args, surroundings).await,
         Verb::Doctor(args) => doctor::run(args, surroundings).await,
         Verb::Completions(args) => completions::run(&args, surroundings),

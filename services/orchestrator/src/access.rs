@@ -12,7 +12,7 @@ use contracts::trace;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::HeaderMap;
-use service_runtime::tls::{self, Peer};
+use service_runtime::tls::{self, Peer, Revoked};
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tracing::Span;
@@ -69,6 +69,8 @@ pub struct Access {
     pub underway: Underway,
     /// What was done.
     pub audit: Audit,
+    /// Certificates that are refused.
+    pub revoked: Revoked,
     /// Calls that go on though their callers hung up.
     pub tracker: TaskTracker,
 }
@@ -81,6 +83,8 @@ struct Call {
     address: Option<IpAddr>,
     // The agent whose certificate the connection was opened with.
     agent: Option<tls::Identity>,
+    // Serial number of that certificate.
+    serial: Option<String>,
 }
 
 impl Call {
@@ -91,6 +95,7 @@ impl Call {
             method: method::of_path(path),
             path: path.trim_start_matches('/').to_owned(),
             address: peer.address.map(|address| address.ip()),
+            serial: peer.serial,
             agent: peer
                 .identity
                 .filter(|identity| matches!(identity, tls::Identity::Agent { .. })),
@@ -184,7 +189,10 @@ impl Access {
         Ok(Admission {
             entry: (call.is_audited() && !identity.is_agent())
                 .then(|| call.entry(headers, Some(&identity))),
-            until: is_stream.then(|| self.clone().void(identity.clone(), hash).boxed()),
+            until: is_stream.then(|| {
+                let serial = call.serial.clone();
+                self.clone().void(identity.clone(), hash, serial).boxed()
+            }),
             identity: Some(identity),
             room,
         })
@@ -207,6 +215,7 @@ impl Access {
         call: &Call,
         headers: &HeaderMap,
     ) -> Result<Option<(Arc<Identity>, Option<SecretHash>)>, Error> {
+        self.check_certificate(call.serial.as_deref())?;
         let is_open_to_all = call
             .method
             .is_some_and(|method| method.callers == Callers::Everybody);
@@ -235,11 +244,22 @@ impl Access {
         Ok(Some((identity, hash)))
     }
 
+    // One that was good when the connection was opened may have been revoked since.
+    fn check_certificate(&self, serial: Option<&str>) -> Result<(), Error> {
+        match serial {
+            Some(serial) if self.revoked.contains(serial) => Err(unauthenticated(
+                "the certificate was revoked: the agent needs a new one (`agentic enrol`)",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     // Waits until a credential is no longer good.
     async fn void(
         self: Arc<Self>,
         mut identity: Arc<Identity>,
         hash: Option<SecretHash>,
+        serial: Option<String>,
     ) -> Status {
         loop {
             let now = SystemTime::now();
@@ -251,6 +271,9 @@ impl Access {
                 .and_then(|expire| expire.duration_since(now).ok())
                 .unwrap_or(LOOK_AGAIN);
             tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+            if let Err(error) = self.check_certificate(serial.as_deref()) {
+                return error.into();
+            }
             // While the store does not answer, what was good stays good.
             if let Some(hash) = hash {
                 match self.tokens.find(hash).await {

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod plan;
 pub mod redis;
 pub mod retention;
+mod revocation;
 pub mod serve;
 pub mod store;
 

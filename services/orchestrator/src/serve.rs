@@ -51,6 +51,7 @@ use crate::hints::Bus;
 use crate::logs::Logs;
 use crate::metrics;
 use crate::retention::Keeper;
+use crate::revocation;
 use crate::store::{Store, StoreError, replicas, tasks};
 
 /// Where the orchestrator listens.
@@ -141,6 +142,7 @@ pub async fn serve(
     );
     tracker.spawn(metrics::observe(engine.clone(), shutdown.clone()));
     tracker.spawn(config.tls.clone().watch(shutdown.clone()));
+    refuse_revoked(&config, &store, &tracker, &shutdown).await?;
     let sessions = Sessions {
         agents: agents.clone(),
         arbiter: engine.clone(),
@@ -161,6 +163,7 @@ pub async fn serve(
         limiter: limiter(&config, &tracker, &shutdown),
         underway: Underway::new(config.access.bounds),
         audit: Audit::start(store.clone(), &tracker),
+        revoked: config.tls.revoked(),
         tracker: tracker.clone(),
     }));
     add_services(
@@ -172,7 +175,11 @@ pub async fn serve(
         &tracker,
     )
     .await;
-    let enrolment = EnrolmentService::new(store.clone(), config.enrolment.clone());
+    let enrolment = EnrolmentService::new(
+        store.clone(),
+        config.enrolment.clone(),
+        config.tls.revoked(),
+    );
     add_enrolment(&mut services, enrolment).await;
     tracker.spawn(health::follow(
         store.clone(),
@@ -218,6 +225,21 @@ fn limiter(
     let limiter = Arc::new(SharedLimiter::new(rates));
     tracker.spawn(limiter.clone().keep(redis, shutdown.clone()));
     limiter
+}
+
+// Before anybody is taken in, and from then on.
+async fn refuse_revoked(
+    config: &Config,
+    store: &Store,
+    tracker: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<(), StoreError> {
+    if config.tls.can_serve() {
+        let revoked = config.tls.revoked();
+        revocation::look(store, &revoked).await?;
+        tracker.spawn(revocation::follow(store.clone(), revoked, shutdown.clone()));
+    }
+    Ok(())
 }
 
 // Others need not wait for our leases to run out.

@@ -16,6 +16,7 @@ use tokio_postgres::{AsyncMessage, Config, Connection, NoTls};
 pub mod agents;
 pub mod artifacts;
 pub mod audit;
+pub mod certificates;
 pub mod clarifications;
 mod columns;
 pub mod commit;

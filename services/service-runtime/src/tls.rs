@@ -15,11 +15,13 @@ pub mod authority;
 mod dial;
 pub mod identity;
 mod material;
+mod revoked;
 mod rotation;
 
 pub use dial::Expected;
 pub use identity::{Identity, Peer};
 pub use material::{Files, TlsError};
+pub use revoked::{Certificate, Revoked};
 
 use material::{Material, Stamp};
 
@@ -118,19 +120,23 @@ struct Shared {
     current: RwLock<Arc<Material>>,
     // Why the newest files are not in use.
     broken: RwLock<Option<String>>,
+    // Whom to refuse though their certificates are good.
+    revoked: Revoked,
 }
 
 impl Tls {
     /// Reads the files.
     pub fn read(files: Files) -> Result<Self, TlsError> {
         let begun = files.stamp();
-        let material = Material::read(&files)?;
+        let revoked = Revoked::default();
+        let material = Material::read(&files, &revoked)?;
         Ok(Self {
             shared: Some(Arc::new(Shared {
                 files,
                 begun,
                 current: RwLock::new(Arc::new(material)),
                 broken: RwLock::new(None),
+                revoked,
             })),
         })
     }
@@ -144,6 +150,12 @@ impl Tls {
     /// Who the process is by its certificate.
     pub fn identity(&self) -> Option<Identity> {
         self.material()?.identity.clone()
+    }
+
+    /// Certificates that it refuses. Without a certificate of its own it asks for none, and refuses none.
+    pub fn revoked(&self) -> Revoked {
+        let shared = self.shared.as_ref();
+        shared.map_or_else(Revoked::default, |shared| shared.revoked.clone())
     }
 
     /// When its certificate ends.
@@ -179,7 +191,7 @@ impl Tls {
         let Some(shared) = &self.shared else {
             return Ok(());
         };
-        let read = Material::read(&shared.files);
+        let read = Material::read(&shared.files, &shared.revoked);
         let mut broken = shared
             .broken
             .write()

@@ -1,4 +1,4 @@
-//! `agentic certs`: an authority, and a certificate for every service of a mesh, as files. Knows no
+//! `agentic certs`: an authority, and a certificate for every service of a mesh, as files. Making them needs no
 //! mesh: it works where nothing runs yet.
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use contracts::agent::{AGENT_TYPES, type_name};
 use serde_json::json;
 use service_runtime::tls::Identity;
@@ -18,6 +18,8 @@ use crate::exit::Exit;
 use crate::surroundings::Surroundings;
 use crate::words;
 
+mod revoke;
+
 const AFTER_HELP: &str = "\
 Makes ca, orchestrator, scaffold-agent, validation-agent, e2e-agent, integration-agent, deployment-agent,
 edge and postgres: NAME.crt and NAME.key in PEM, readable by their owner alone. Services know each other by
@@ -27,7 +29,8 @@ clients know the orchestrator and the edge by their host names.
 Examples:
   agentic certs --folder certs
   agentic certs --folder certs --host mesh.example.com --host 10.0.0.7
-  agentic certs --folder certs --renew --lifetime 30days";
+  agentic certs --folder certs --renew --lifetime 30days
+  agentic certs revoke certs/e2e-agent.crt";
 
 const AUTHORITY: &str = "ca";
 // The authority outlives what it signs by far: to replace it means to visit every machine.
@@ -35,8 +38,11 @@ const AUTHORITY_LIFETIME: Duration = Duration::from_hours(24 * 365 * 10);
 
 /// Arguments of `certs`.
 #[derive(Debug, Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub struct CertsArgs {
+    /// Left out: make them.
+    #[command(subcommand)]
+    verb: Option<CertsVerb>,
     /// Folder for the files; made where it is not there. Left out: `certs` in the data folder.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
@@ -54,8 +60,23 @@ pub struct CertsArgs {
     force: bool,
 }
 
-/// Makes the files: all of them, or none.
-pub fn run(args: &CertsArgs, surroundings: &Surroundings) -> Result<Exit, Error> {
+/// What is done but making them.
+#[derive(Debug, Subcommand)]
+enum CertsVerb {
+    /// Have every orchestrator refuse certificates of agents before their time.
+    Revoke(revoke::RevokeArgs),
+}
+
+/// Does what was asked.
+pub async fn run(mut args: CertsArgs, surroundings: &Surroundings) -> Result<Exit, Error> {
+    match args.verb.take() {
+        Some(CertsVerb::Revoke(args)) => revoke::run(args, surroundings).await,
+        None => make(&args, surroundings),
+    }
+}
+
+// All of the files, or none.
+fn make(args: &CertsArgs, surroundings: &Surroundings) -> Result<Exit, Error> {
     let lifetime = signed(args.lifetime)?;
     let folder = args
         .folder

@@ -122,13 +122,14 @@ pub fn is_unary(path: &str) -> bool {
 /// Says what a request is about.
 pub fn describe(entry: &mut AuditEntry, path: &str, message: &[u8]) {
     // What ids are called in requests, the most telling first.
-    const KINDS: [(&str, &str); 6] = [
+    const KINDS: [(&str, &str); 7] = [
         ("decision_id", "decision"),
         ("clarification_id", "clarification"),
         ("token_id", "token"),
         ("instance_id", "agent"),
         ("workflow_id", "workflow"),
         ("pipeline_id", "pipeline"),
+        ("identity", "identity"),
     ];
     entry.content_digest = format!("sha256:{}", hex::encode(Sha256::digest(message)));
     let Some(method) = descriptor(path) else {

@@ -178,6 +178,7 @@ pub const METHODS: &[Method] = &[
     read(path!("AgentRegistryService", "GetAgent")),
     write(path!("AgentRegistryService", "DrainAgent"), &[Admin]),
     write(path!("EnrolmentService", "CreateEnrolmentToken"), &[Admin]),
+    write(path!("EnrolmentService", "RevokeCertificates"), &[Admin]),
     // It asks for an enrolment token, or for a certificate, by itself.
     open(
         path!("EnrolmentService", "IssueCertificate"),

@@ -10,22 +10,24 @@ use contracts::agent::type_name;
 use contracts::error::Error;
 use contracts::error_reason::ErrorReason;
 use contracts::orchestrator::enrolment_service_server::EnrolmentService as Service;
+use contracts::orchestrator::revoke_certificates_request::Which;
 use contracts::orchestrator::{
     CreateEnrolmentTokenRequest, CreateEnrolmentTokenResponse, IssueCertificateRequest,
-    IssueCertificateResponse,
+    IssueCertificateResponse, RevokeCertificatesRequest, RevokeCertificatesResponse,
 };
 use contracts::parse::Fields;
 use contracts::task::AgentType;
 use contracts::wire_time;
 use service_runtime::tls::authority::{self, AuthorityError};
 use service_runtime::tls::identity::is_name;
-use service_runtime::tls::{Identity, Peer};
+use service_runtime::tls::{Certificate, Identity, Peer, Revoked};
 
 use crate::config::Enrolment;
 use crate::engine;
-use crate::store::{Store, enrolment as tokens};
+use crate::store::{Store, certificates, enrolment as tokens};
 
 const REQUEST_BYTES: usize = 8 * 1024;
+const CERTIFICATE_BYTES: usize = 8 * 1024;
 const SECRET_BYTES: usize = 32;
 const TOKEN_BYTES: usize = 256;
 const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
@@ -37,12 +39,17 @@ const LONGEST: Duration = Duration::from_hours(24 * 30);
 pub struct EnrolmentService {
     store: Store,
     enrolment: Option<Enrolment>,
+    revoked: Revoked,
 }
 
 impl EnrolmentService {
-    /// Issues certificates, when there is an authority.
-    pub fn new(store: Store, enrolment: Option<Enrolment>) -> Self {
-        Self { store, enrolment }
+    /// Issues certificates, when there is an authority, and has them refused.
+    pub fn new(store: Store, enrolment: Option<Enrolment>, revoked: Revoked) -> Self {
+        Self {
+            store,
+            enrolment,
+            revoked,
+        }
     }
 
     fn enrolment(&self) -> Result<&Enrolment, Error> {
@@ -59,12 +66,7 @@ impl EnrolmentService {
         peer: &Peer,
         request: &CreateEnrolmentTokenRequest,
     ) -> Result<CreateEnrolmentTokenResponse, Error> {
-        if let Some(identity) = &peer.identity {
-            return Err(Error::new(
-                ErrorReason::PermissionDenied,
-                format!("{identity} must not enrol others: a person does"),
-            ));
-        }
+        by_a_person(peer, "enrol others")?;
         self.enrolment()?;
         let mut fields = Fields::new();
         let agent_type = fields.required_enum::<AgentType>("agent_type", request.agent_type);
@@ -121,11 +123,88 @@ impl EnrolmentService {
             self.by_token(&request.token, &asked, enrolment, lifetime)
                 .await?
         };
+        let shown = if request.token.is_empty() {
+            peer.serial.as_deref()
+        } else {
+            None
+        };
+        self.remember(&identity, &certificate, shown).await?;
         tracing::info!(%identity, "a certificate was issued");
         Ok(IssueCertificateResponse {
             certificate,
             expire_time: Some(wire_time::timestamp(SystemTime::now() + enrolment.lifetime)),
         })
+    }
+
+    // What was issued can be revoked; with what was revoked nothing is issued.
+    async fn remember(
+        &self,
+        identity: &Identity,
+        certificate: &str,
+        shown: Option<&str>,
+    ) -> Result<(), Error> {
+        let issued = Certificate::of_pem(certificate).map_err(|error| {
+            tracing::error!(%error, "a certificate that was just made");
+            Error::internal()
+        })?;
+        let mut client = self
+            .store
+            .client()
+            .await
+            .map_err(|error| engine::store(&error))?;
+        let (serial, end) = (&issued.serial, issued.not_after);
+        let is_good = certificates::issue(&mut client, serial, &identity.to_string(), shown, end)
+            .await
+            .map_err(|error| engine::store(&error))?;
+        if is_good {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorReason::Unauthenticated,
+            "the certificate was revoked: the agent needs a new one (`agentic enrol`)",
+        ))
+    }
+
+    async fn revoke(
+        &self,
+        peer: &Peer,
+        request: RevokeCertificatesRequest,
+    ) -> Result<RevokeCertificatesResponse, Error> {
+        by_a_person(peer, "revoke certificates")?;
+        let mut client = self
+            .store
+            .client()
+            .await
+            .map_err(|error| engine::store(&error))?;
+        let (identity, serials) = match request.which {
+            Some(Which::Identity(text)) => {
+                let identity = text
+                    .parse::<Identity>()
+                    .map_err(|error| Error::invalid_field("identity", error.to_string()))?
+                    .to_string();
+                let revoked = certificates::revoke_all(&mut client, &identity).await;
+                (identity, revoked)
+            }
+            Some(Which::Certificate(pem)) => {
+                let (identity, found) = of_an_agent(&pem)?;
+                let (serial, end) = (&found.serial, found.not_after);
+                let revoked = certificates::revoke(&mut client, serial, &identity, end).await;
+                (identity, revoked)
+            }
+            None => return Err(Error::invalid_field("which", "is required")),
+        };
+        let serials = serials.map_err(|error| engine::store(&error))?;
+        if serials.is_empty() {
+            return Err(Error::new(
+                ErrorReason::AgentNotFound,
+                format!(
+                    "no certificate was issued for {identity}; one that was made elsewhere is revoked by its file"
+                ),
+            ));
+        }
+        self.revoked.add(serials.iter().cloned());
+        tracing::info!(identity, count = serials.len(), "certificates were revoked");
+        Ok(RevokeCertificatesResponse { serials, identity })
     }
 
     async fn by_token(
@@ -173,6 +252,28 @@ impl EnrolmentService {
             ErrorReason::Unauthenticated,
             format!("{why}: an administrator makes a new one with `agentic enrol`"),
         ))
+    }
+}
+
+fn by_a_person(peer: &Peer, what: &str) -> Result<(), Error> {
+    match &peer.identity {
+        None => Ok(()),
+        Some(identity) => Err(Error::new(
+            ErrorReason::PermissionDenied,
+            format!("{identity} must not {what}: a person does"),
+        )),
+    }
+}
+
+fn of_an_agent(pem: &str) -> Result<(String, Certificate), Error> {
+    let wrong = |problem: String| Error::invalid_field("certificate", problem);
+    if pem.len() > CERTIFICATE_BYTES {
+        return Err(wrong("is longer than 8 KiB".to_owned()));
+    }
+    let found = Certificate::of_pem(pem).map_err(|error| wrong(error.to_string()))?;
+    match &found.identity {
+        Some(identity @ Identity::Agent { .. }) => Ok((identity.to_string(), found)),
+        Some(Identity::Orchestrator) | None => Err(wrong("is not that of an agent".to_owned())),
     }
 }
 
@@ -229,5 +330,15 @@ impl Service for EnrolmentService {
     ) -> Result<Response<IssueCertificateResponse>, Status> {
         let peer = Peer::of(request.extensions());
         Ok(Response::new(self.issue(&peer, request.get_ref()).await?))
+    }
+
+    async fn revoke_certificates(
+        &self,
+        request: Request<RevokeCertificatesRequest>,
+    ) -> Result<Response<RevokeCertificatesResponse>, Status> {
+        let peer = Peer::of(request.extensions());
+        Ok(Response::new(
+            self.revoke(&peer, request.into_inner()).await?,
+        ))
     }
 }

@@ -3,3 +3,4 @@
 mod bed;
 mod enrolment;
 mod registry;
+mod revoked;

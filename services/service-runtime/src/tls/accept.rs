@@ -17,7 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpIncoming};
 
-use super::identity::{Identity, Peer};
+use super::identity::{Identity, IdentityError, Peer};
+use super::revoked::serial;
 use super::{CallerCertificate, Tls};
 
 // A round trip to the other side of the world several times over; longer is somebody who holds the door.
@@ -104,12 +105,12 @@ async fn shake_hands(
         Err(_) => return failed("timeout", format!("not within {HANDSHAKE_WITHIN:?}")),
     };
     let certificate = stream.get_ref().1.peer_certificates();
-    let identity = match certificate
+    let (identity, serial) = match certificate
         .and_then(|chain| chain.first())
-        .map(Identity::of)
+        .map(|first| Ok::<_, IdentityError>((Identity::of(first)?, serial(first)?)))
     {
-        None => None,
-        Some(Ok(identity)) => identity,
+        None => (None, None),
+        Some(Ok((identity, serial))) => (identity, Some(serial)),
         Some(Err(error)) => return failed("certificate", error.to_string()),
     };
     Some(Connection {
@@ -117,6 +118,7 @@ async fn shake_hands(
             address,
             secure: true,
             identity,
+            serial,
         },
         stream: Stream::Secure(Box::new(stream)),
     })

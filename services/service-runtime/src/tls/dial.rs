@@ -24,6 +24,7 @@ use contracts::task::AgentType;
 use super::Tls;
 use super::identity::Identity;
 use super::material::public_authorities;
+use super::revoked::Revoked;
 
 /// Who must be at the other end of a TLS connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +138,7 @@ impl Tls {
             roots,
             provider: provider.clone(),
             expected,
+            revoked: self.revoked(),
         };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -184,6 +186,7 @@ struct Verifier {
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
     expected: Expected,
+    revoked: Revoked,
 }
 
 impl fmt::Debug for Verifier {
@@ -235,6 +238,7 @@ impl ServerCertVerifier for Verifier {
             now,
             self.provider.signature_verification_algorithms.all,
         )?;
+        self.revoked.check(certificate)?;
         let identity =
             Identity::of(certificate).map_err(|error| rustls::Error::General(error.to_string()))?;
         if self.expected.accepts(identity.as_ref()) {

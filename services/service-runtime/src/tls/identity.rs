@@ -152,6 +152,8 @@ pub struct Peer {
     pub secure: bool,
     /// What its certificate says; `None`: it showed none, or one that names no service of the mesh.
     pub identity: Option<Identity>,
+    /// Serial number of that certificate, in hexadecimal digits.
+    pub serial: Option<String>,
 }
 
 impl Peer {

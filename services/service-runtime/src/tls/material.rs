@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{ClientCertVerifierBuilder, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -18,6 +18,7 @@ use crate::redaction;
 
 use super::CallerCertificate;
 use super::identity::{Identity, IdentityError};
+use super::revoked::{Revoked, Unrevoked};
 
 /// Where the certificates of a process are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Files {
 }
 
 impl Material {
-    pub(super) fn read(files: &Files) -> Result<Self, TlsError> {
+    pub(super) fn read(files: &Files, revoked: &Revoked) -> Result<Self, TlsError> {
         let roots = Arc::new(match &files.authorities {
             Some(file) => authorities(file)?,
             None => public_authorities(),
@@ -136,9 +137,9 @@ impl Material {
             })?;
         let own = Arc::new(own);
         material.servers = Some([
-            server(&own, &roots, CallerCertificate::None)?,
-            server(&own, &roots, CallerCertificate::Optional)?,
-            server(&own, &roots, CallerCertificate::Required)?,
+            server(&own, &roots, revoked, CallerCertificate::None)?,
+            server(&own, &roots, revoked, CallerCertificate::Optional)?,
+            server(&own, &roots, revoked, CallerCertificate::Required)?,
         ]);
         material.own = Some(own);
         Ok(material)
@@ -160,6 +161,7 @@ impl Material {
 fn server(
     own: &Arc<CertifiedKey>,
     roots: &Arc<RootCertStore>,
+    revoked: &Revoked,
     callers: CallerCertificate,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let configuration = |error: String| TlsError::Configuration(error);
@@ -168,19 +170,18 @@ fn server(
         .with_safe_default_protocol_versions()
         .map_err(|error| configuration(error.to_string()))?;
     let verifier = || WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+    let unrevoked = |verifier: ClientCertVerifierBuilder| {
+        let verifier = verifier.build();
+        let verifier = verifier.map_err(|error| configuration(error.to_string()))?;
+        let revoked = revoked.clone();
+        Ok(Arc::new(Unrevoked { verifier, revoked }))
+    };
     let builder = match callers {
         CallerCertificate::None => builder.with_no_client_auth(),
-        CallerCertificate::Optional => builder.with_client_cert_verifier(
-            verifier()
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| configuration(error.to_string()))?,
-        ),
-        CallerCertificate::Required => builder.with_client_cert_verifier(
-            verifier()
-                .build()
-                .map_err(|error| configuration(error.to_string()))?,
-        ),
+        CallerCertificate::Optional => {
+            builder.with_client_cert_verifier(unrevoked(verifier().allow_unauthenticated())?)
+        }
+        CallerCertificate::Required => builder.with_client_cert_verifier(unrevoked(verifier())?),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own.clone())));
     config.alpn_protocols = match callers {

@@ -299,3 +299,43 @@ async fn an_agent_that_enrolled_goes_on_over_renewals_and_its_own_restart() -> R
     assert!(said.contains("used already"), "{said}");
     Ok(())
 }
+
+#[tokio::test]
+async fn an_agent_whose_certificate_was_revoked_by_the_command_is_out_of_the_mesh() -> Result<()> {
+    let mesh = Mesh::start("1h").await?;
+    let data = tempfile::tempdir()?;
+    let token = data.path().join("token");
+    std::fs::write(&token, mesh.token().await?)?;
+    let flag = format!("--enrolment-token-file={}", token.display());
+    let agent = mesh.scaffold(data.path(), &[&flag])?;
+    mesh.ready(1).await?;
+
+    let file = data
+        .path()
+        .join("scaffold/identity.pem")
+        .display()
+        .to_string();
+    let ca = mesh.file("ca.crt");
+    let revoke = ["--tls-ca", &ca, "certs", "revoke", &file];
+    let ended = crate::command::run(&mesh.url(), &revoke).await?;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let identity = "spiffe://agentic/agent/scaffold/one";
+    assert!(ended.err.contains(identity), "{ended:?}");
+    mesh.ready(0).await?;
+    agent.stop().await?;
+
+    let revoke = [
+        "--tls-ca",
+        &ca,
+        "certs",
+        "revoke",
+        "--identity",
+        identity,
+        "--json",
+    ];
+    let again = crate::command::run(&mesh.url(), &revoke).await?;
+    assert_eq!(again.code, 0, "{again:?}");
+    let serials = again.json()?[0]["serials"].clone();
+    assert_eq!(serials.as_array().map(Vec::len), Some(1), "{again:?}");
+    Ok(())
+}

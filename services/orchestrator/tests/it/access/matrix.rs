@@ -42,6 +42,7 @@ AgentRegistryService/GetAgent            VOPA-
 AgentRegistryService/DrainAgent          ---A-
 EnrolmentService/CreateEnrolmentToken    ---A-
 EnrolmentService/IssueCertificate        VOPAG
+EnrolmentService/RevokeCertificates      ---A-
 TokenService/CreateToken                 ---A-
 TokenService/ListTokens                  ---A-
 TokenService/RevokeToken                 ---A-

@@ -33,16 +33,20 @@ pub struct Bed {
     address: String,
 }
 
+/// Another replica; dropping it stops it.
+pub struct Other {
+    pub address: String,
+    _serving: Serving,
+}
+
 struct Serving {
     stop: CancellationToken,
     done: JoinHandle<Result<(), OrchestratorError>>,
 }
 
-impl Drop for Bed {
+impl Drop for Serving {
     fn drop(&mut self) {
-        if let Some(serving) = &self.serving {
-            serving.stop.cancel();
-        }
+        self.stop.cancel();
     }
 }
 
@@ -63,13 +67,28 @@ impl Bed {
 
     /// Another orchestrator in the place of this one.
     pub async fn restart(&mut self) {
-        let serving = self.serving.take().unwrap();
+        let mut serving = self.serving.take().unwrap();
         serving.stop.cancel();
-        serving.done.await.unwrap().unwrap();
+        (&mut serving.done).await.unwrap().unwrap();
         self.serve().await;
     }
 
+    /// One more on the same database.
+    pub async fn another(&self) -> Other {
+        let (address, serving) = self.launch().await;
+        Other {
+            address,
+            _serving: serving,
+        }
+    }
+
     async fn serve(&mut self) {
+        let (address, serving) = self.launch().await;
+        self.address = address;
+        self.serving = Some(serving);
+    }
+
+    async fn launch(&self) -> (String, Serving) {
         let config = Config {
             address: "127.0.0.1:0".parse().unwrap(),
             http_address: None,
@@ -102,19 +121,23 @@ impl Bed {
             bound = bound => bound.unwrap(),
             ended = &mut done => panic!("it did not start: {ended:?}"),
         };
-        self.address = format!("https://{}", bound.grpc);
-        self.serving = Some(Serving { stop, done });
+        (format!("https://{}", bound.grpc), Serving { stop, done })
     }
 
     /// What a service has.
     pub fn service(&self, identity: &Identity) -> Tls {
+        self.with(&self.issued(identity))
+    }
+
+    /// Made by the authority, without the mesh.
+    pub fn issued(&self, identity: &Identity) -> Issued {
         let subject = Subject {
             common_name: "test".to_owned(),
             identity: Some(identity.clone()),
             hosts: vec!["127.0.0.1".to_owned()],
         };
         let issued = self.authority.issue(&subject, time::Duration::HOUR);
-        self.with(&issued.unwrap())
+        issued.unwrap()
     }
 
     /// What somebody has who was given these.
@@ -137,9 +160,17 @@ impl Bed {
         .unwrap()
     }
 
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     pub fn channel(&self, tls: &Tls) -> ClientChannel {
-        tls.channel(&self.address, None, Expected::Orchestrator)
-            .unwrap()
+        self.channel_at(&self.address, tls)
+    }
+
+    /// To this replica.
+    pub fn channel_at(&self, address: &str, tls: &Tls) -> ClientChannel {
+        tls.channel(address, None, Expected::Orchestrator).unwrap()
     }
 
     pub fn enrolment(&self, tls: &Tls) -> EnrolmentServiceClient<ClientChannel> {
