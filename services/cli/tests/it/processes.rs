@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 /// A process, told from a later one with the same number by when it started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
@@ -16,6 +19,26 @@ impl Process {
     /// Whether it still runs. One that only waits to be reaped does not.
     pub fn is_alive(&self) -> bool {
         status(self.pid).is_some_and(|status| status.started == self.started && !status.is_dead)
+    }
+}
+
+/// Ends, when the test does, whatever has this among its arguments: an app outlives an agent that is killed.
+#[derive(Debug)]
+pub struct EndedWithTest(String);
+
+impl EndedWithTest {
+    /// From now on.
+    pub fn new(argument: &str) -> Self {
+        Self(argument.to_owned())
+    }
+}
+
+impl Drop for EndedWithTest {
+    fn drop(&mut self) {
+        for process in with_argument(&self.0) {
+            // It may be gone already.
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+        }
     }
 }
 

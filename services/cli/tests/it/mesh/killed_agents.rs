@@ -24,7 +24,7 @@ use super::repairing::{LIBRARY, PROGRAM, REQUIREMENTS, rounds};
 use super::{finished, get, is_equipped, stage};
 use crate::command::Running;
 use crate::gate::Gate;
-use crate::processes;
+use crate::processes::{self, EndedWithTest};
 use crate::shop::{self, Limits};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -200,6 +200,7 @@ async fn every_agent_dies_once_in_its_stage_and_everything_is_done_once() -> Res
         return Ok(());
     }
     let name = &shop::unique("killed-agents");
+    let _apps = EndedWithTest::new(name);
     let (gate, folder) = (Gate::new()?, tempfile::tempdir()?);
     record(&folder.path().join("cassette"), name, &gate).await?;
     let mut fleet = Fleet::start(&gate, folder).await?;
