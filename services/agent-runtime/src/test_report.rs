@@ -5,6 +5,8 @@ pub mod junit;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Reports larger than this are refused: nobody reads them, and they are a way to stall an agent.
 pub const MAXIMUM_REPORT_BYTES: usize = 64 * 1024 * 1024;
 
@@ -32,7 +34,7 @@ pub enum ReportError {
 }
 
 /// How one test ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CaseStatus {
     /// Ran and held.
     Passed,
@@ -43,7 +45,7 @@ pub enum CaseStatus {
 }
 
 /// One test.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestCase {
     /// Suite, class, file or binary that it belongs to; may be empty.
     pub suite: String,
@@ -60,7 +62,7 @@ pub struct TestCase {
 }
 
 /// What a run said about its tests. Text output may count more than it names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestReport {
     /// Tests that ran and held.
     pub passed_count: u64,

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
+use agent_runtime::test_report::TestReport;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     findings::Finding,
     gates::{GateResult, Measurements},
     judge::JudgeChange,
-    reports::TestReport,
     verdict::{Judgement, Verdict},
 };
 

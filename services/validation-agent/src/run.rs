@@ -15,6 +15,7 @@ use agent_runtime::{
     Reporter,
     process::{self, Command, ProcessError},
     project::{ConfinedPath, Language, PlannedCheck, Step},
+    test_report::{ReportError, TestReport, junit},
 };
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -23,10 +24,7 @@ use crate::{
     assessment::ToolRecord,
     coverage::Coverage,
     instrument::{Abilities, CoverageSource, OutputForm, TestSource, instrument},
-    reports::{
-        Ending, ReportError, TestReport, cobertura, go_cover, go_json, junit, lcov, node_text,
-        python_text, rust_text,
-    },
+    reports::{Ending, cobertura, go_cover, go_json, lcov, node_text, python_text, rust_text},
     toolchain::{Tool, Toolchain},
 };
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use agent_runtime::project::Operator;
+use agent_runtime::{project::Operator, test_report::TestReport};
 use contracts::{
     task::{
         self, ApprovalEffect, Artifact, DecisionCategory, DecisionRequest, Outcome, Repository,
@@ -120,7 +120,7 @@ fn check(check: &CheckOutcome) -> CheckResult {
         verdict: verdict(check.judgement.verdict).into(),
         reason,
         tool_run: check.tool_run.as_ref().map(tool_run),
-        executed_count: count(report.map_or(0, crate::reports::TestReport::executed_count)),
+        executed_count: count(report.map_or(0, TestReport::executed_count)),
         failed_count: count(report.map_or(0, |report| report.failed_count)),
         skipped_count: count(report.map_or(0, |report| report.skipped_count)),
         findings: check

@@ -73,7 +73,9 @@ enum Open {
     Suite(Suite),
     Case(TestCase),
     /// `failure`, `error` or `skipped`: its text belongs to the case's message.
-    Outcome,
+    Outcome {
+        has_no_text: bool,
+    },
     Other,
 }
 
@@ -127,7 +129,7 @@ impl Reading {
                             case.status = CaseStatus::Skipped;
                         }
                         case.message = message.or(case.message.take());
-                        Open::Outcome
+                        Open::Outcome { has_no_text: true }
                     }
                     // An error of the suite itself: set-up that failed.
                     Some(Open::Suite(suite)) if outcome != b"skipped" => {
@@ -158,7 +160,7 @@ impl Reading {
     ) -> Result<TestCase, ReportError> {
         let suite = self.open.iter().rev().find_map(|open| match open {
             Open::Suite(suite) => Some(suite.name.clone()),
-            Open::Root | Open::Case(_) | Open::Outcome | Open::Other => None,
+            Open::Root | Open::Case(_) | Open::Outcome { .. } | Open::Other => None,
         });
         let not_run = attribute("status")?
             .is_some_and(|status| matches!(status.as_str(), "notrun" | "disabled" | "skipped"));
@@ -189,7 +191,7 @@ impl Reading {
                 self.cases.push(case);
             }
             Some(Open::Suite(suite)) => self.compare(&suite),
-            Some(Open::Root | Open::Outcome | Open::Other) | None => {}
+            Some(Open::Root | Open::Outcome { .. } | Open::Other) | None => {}
         }
     }
 
@@ -215,13 +217,14 @@ impl Reading {
     }
 
     fn text(&mut self, text: &str) {
-        let [.., Open::Case(case), Open::Outcome] = self.open.as_mut_slice() else {
+        let [.., Open::Case(case), Open::Outcome { has_no_text }] = self.open.as_mut_slice() else {
             return;
         };
         let message = case.message.get_or_insert_default();
         let room = MESSAGE_CHARACTERS.saturating_sub(message.chars().count());
         if room > 0 && !text.trim().is_empty() {
-            if !message.is_empty() && !message.ends_with('\n') && text.starts_with('\n') {
+            // Between an attribute and the text below it; pieces of one text follow each other as they are.
+            if std::mem::take(has_no_text) && !message.is_empty() && !message.ends_with('\n') {
                 message.push('\n');
             }
             message.extend(text.chars().take(room));

@@ -283,8 +283,12 @@ impl Step<'_> {
         let stage = self.stage(index);
         stage.charges.lost += 1;
         let count = stage.charges.lost;
+        let stage_runs = stage.kind != TaskKind::Undo;
         if count >= policy.max_lost {
-            let summary = format!("{count} attempts were lost; the last: {reason}");
+            let mut summary = format!("{count} attempts were lost; the last: {reason}");
+            if self.definition(index).undo.is_some() && stage_runs {
+                summary.push_str("; what they did outside is not known, and was not undone");
+            }
             self.give_up(index, summary);
         } else {
             let most = backoff(policy.initial_backoff, policy.max_backoff, count);

@@ -1,13 +1,10 @@
 //! Tests, checks and gates as one JUnit report: a suite of checks, a suite of gates, and a suite for the tests
 //! of every check that has some. NOT_PROVEN is an error where it stops the change, else skipped.
 
+use agent_runtime::test_report::{CaseStatus, TestReport};
 use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use crate::{
-    assessment::Assessment,
-    reports::{CaseStatus, TestReport},
-    verdict::Verdict,
-};
+use crate::{assessment::Assessment, verdict::Verdict};
 
 pub(super) fn write(assessment: &Assessment) -> Result<Vec<u8>, SerializeError> {
     let mut report = Report::new("validation");

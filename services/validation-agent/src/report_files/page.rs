@@ -1,9 +1,10 @@
 //! Everything on one HTML page that needs nothing else: no script, no picture, no network.
 
+use agent_runtime::test_report::TestReport;
 use minijinja::{AutoEscape, Environment, Value, context, value::Serde};
 use serde::Serialize;
 
-use crate::{assessment::Assessment, findings::Severity, gates::Number, reports::TestReport};
+use crate::{assessment::Assessment, findings::Severity, gates::Number};
 
 const TEMPLATE: &str = include_str!("../../templates/validation.html");
 /// Findings and failed tests that the page shows; SARIF and JUnit have all.

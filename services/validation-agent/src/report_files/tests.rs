@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use agent_runtime::test_report::{CaseStatus, TestCase, TestReport, junit};
 use serde_sarif::sarif::Sarif;
 
 use super::{Page, write};
 use crate::{
     assessment::{Assessment, CheckOutcome, ToolRecord},
     findings::{Finding, Severity},
-    reports::{CaseStatus, TestCase, TestReport, junit},
     verdict::Judgement,
 };
 

@@ -11,7 +11,7 @@ use quick_xml::{
 
 use crate::coverage::Coverage;
 
-use super::{MAXIMUM_REPORT_BYTES, ReportError};
+use agent_runtime::test_report::{MAXIMUM_REPORT_BYTES, ReportError};
 
 /// Reads one file.
 ///
@@ -197,7 +197,9 @@ fn attribute(
 
 #[cfg(test)]
 mod tests {
-    use super::{ReportError, parse};
+    use agent_runtime::test_report::ReportError;
+
+    use super::parse;
 
     const FILE: &str = r#"<?xml version="1.0" ?>
 <!DOCTYPE coverage SYSTEM "http://cobertura.sourceforge.net/xml/coverage-04.dtd">

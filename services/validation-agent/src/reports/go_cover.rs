@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::coverage::Coverage;
 
-use super::{MAXIMUM_REPORT_BYTES, ReportError};
+use agent_runtime::test_report::{MAXIMUM_REPORT_BYTES, ReportError};
 
 /// Blocks longer than this are not code that somebody wrote.
 const MAXIMUM_BLOCK_LINES: u32 = 100_000;
@@ -64,7 +64,9 @@ fn block(line: &str) -> Option<(&str, u32, u32, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ReportError, parse};
+    use agent_runtime::test_report::ReportError;
+
+    use super::parse;
 
     #[test]
     fn blocks_become_lines_below_the_module() {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{CaseStatus, ReportError, TestCase, TestReport};
+use agent_runtime::test_report::{CaseStatus, ReportError, TestCase, TestReport};
 
 /// Messages keep the last lines of a test's output, this many bytes of them.
 const MESSAGE_BYTES: usize = 4_000;
@@ -115,7 +115,9 @@ fn case(package: &str, name: &str, status: CaseStatus, seen: &Seen) -> TestCase 
 
 #[cfg(test)]
 mod tests {
-    use super::{ReportError, parse};
+    use agent_runtime::test_report::ReportError;
+
+    use super::parse;
 
     #[test]
     fn events_become_cases() {

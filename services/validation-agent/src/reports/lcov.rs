@@ -6,7 +6,7 @@ use lcov::{Reader, Record};
 
 use crate::coverage::Coverage;
 
-use super::{MAXIMUM_REPORT_BYTES, ReportError};
+use agent_runtime::test_report::{MAXIMUM_REPORT_BYTES, ReportError};
 
 /// Reads one trace file; records of the same source file add up.
 ///
@@ -99,7 +99,9 @@ impl Section {
 
 #[cfg(test)]
 mod tests {
-    use super::{ReportError, parse};
+    use agent_runtime::test_report::ReportError;
+
+    use super::parse;
 
     #[test]
     fn lines_and_branches_are_counted() {

@@ -1,10 +1,9 @@
 //! Reads what JavaScript test runners print: `node --test` (TAP and spec), plain TAP, mocha, jest and
 //! vitest. Knows their summaries; nothing of stack traces and coverage tables.
 
-use super::{
-    CaseStatus, ReportError, TestCase, TestReport,
-    text::{counted_words, leading_number, plain},
-};
+use agent_runtime::test_report::{CaseStatus, ReportError, TestCase, TestReport};
+
+use super::text::{counted_words, leading_number, plain};
 
 /// Reads the output of a JavaScript test run: the most exact form that is there wins.
 ///
@@ -217,7 +216,9 @@ fn failed_line(line: &str) -> Option<TestCase> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ReportError, parse};
+    use agent_runtime::test_report::ReportError;
+
+    use super::parse;
 
     fn counts(output: &str) -> (u64, u64, u64) {
         let report = parse(output).unwrap();

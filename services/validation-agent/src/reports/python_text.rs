@@ -1,10 +1,9 @@
 //! Reads the summaries that `unittest` and `pytest` print, for runs without a JUnit report.
 //! Knows the two summaries and the lines that name failed tests; nothing of tracebacks.
 
-use super::{
-    CaseStatus, ReportError, TestCase, TestReport,
-    text::{counted_words, leading_number, plain},
-};
+use agent_runtime::test_report::{CaseStatus, ReportError, TestCase, TestReport};
+
+use super::text::{counted_words, leading_number, plain};
 
 /// Reads the output of `python -m unittest` or `pytest`; the last summary counts.
 ///
@@ -166,7 +165,9 @@ fn named(line: &str) -> Option<TestCase> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ReportError, parse};
+    use agent_runtime::test_report::ReportError;
+
+    use super::parse;
 
     fn counts(output: &str) -> (u64, u64, u64) {
         let report = parse(output).unwrap();

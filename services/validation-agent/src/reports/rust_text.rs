@@ -1,10 +1,9 @@
 //! Reads what `cargo test` prints: one `running N tests` and one `test result:` line per test binary.
 //! Knows nothing of cargo's own messages beyond the name of the binary that ran.
 
-use super::{
-    CaseStatus, ReportError, TestCase, TestReport,
-    text::{counted_words, leading_number, plain},
-};
+use agent_runtime::test_report::{CaseStatus, ReportError, TestCase, TestReport};
+
+use super::text::{counted_words, leading_number, plain};
 
 /// Reads the output of `cargo test`, standard output and error in the order they came.
 ///
@@ -141,7 +140,9 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use super::{ReportError, parse};
+    use agent_runtime::test_report::ReportError;
+
+    use super::parse;
 
     const TWO_BINARIES: &str = "\
    Compiling shop v0.1.0

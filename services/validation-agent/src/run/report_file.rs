@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::reports::{MAXIMUM_REPORT_BYTES, ReportError};
+use agent_runtime::test_report::{MAXIMUM_REPORT_BYTES, ReportError};
 
 /// Clocks of file systems run behind by a little.
 const SLACK: Duration = Duration::from_secs(1);

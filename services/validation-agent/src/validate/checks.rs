@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use agent_runtime::{project::CheckKind, repository::CommitId};
+use agent_runtime::{project::CheckKind, repository::CommitId, test_report::TestReport};
 
 use super::{
     Change, Job, ValidationError, Validator, checkout_settings,
@@ -14,7 +14,6 @@ use crate::{
     cache::CacheKey,
     coverage::Coverage,
     plan::{CheckPlan, Planned},
-    reports::TestReport,
     run::{Run, RunError, Workshop},
     subject::Subject,
     verdict::{Judgement, Verdict},

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use agent_runtime::project::PlannedCheck;
+use agent_runtime::{
+    project::PlannedCheck,
+    test_report::{CaseStatus, TestReport},
+};
 
 use crate::{
     assessment::CheckOutcome,
     findings::{Finding, MAXIMUM_FINDINGS, Severity, read_output},
     plan::Planned,
-    reports::{CaseStatus, Ending, TestReport, judge_tests},
+    reports::{Ending, judge_tests},
     run::Run,
     verdict::{Judgement, Verdict},
 };

@@ -1,6 +1,9 @@
 //! Turns what checks came to into measurements, at the head and, where a gate compares, at the base.
 
-use agent_runtime::project::{CheckKind, Metric};
+use agent_runtime::{
+    project::{CheckKind, Metric},
+    test_report::TestReport,
+};
 
 use super::{Job, ValidationError, Validator, code_coverage};
 use crate::{
@@ -19,7 +22,7 @@ pub(super) fn checks(assessment: &mut Assessment) {
         .checks
         .iter()
         .filter_map(|check| check.report.as_ref())
-        .map(crate::reports::TestReport::executed_count)
+        .map(TestReport::executed_count)
         .sum();
     let measurements = &mut assessment.measurements;
     if executed > 0 {
@@ -158,9 +161,7 @@ impl Validator {
                     .filter_map(|check| check.report.as_ref())
             };
             if reports().next().is_some() {
-                let executed: u64 = reports()
-                    .map(crate::reports::TestReport::executed_count)
-                    .sum();
+                let executed: u64 = reports().map(TestReport::executed_count).sum();
                 at_base.measured(Metric::TestsExecutedCount, executed as f64, "test reports");
             }
             assessment.measurements.at_base = at_base

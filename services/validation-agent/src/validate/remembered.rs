@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use agent_runtime::project::PlannedCheck;
+use agent_runtime::{project::PlannedCheck, test_report::TestReport};
 use serde::{Deserialize, Serialize};
 
 use super::{Job, Validator};
@@ -13,7 +13,6 @@ use crate::{
     cache::CacheKey,
     coverage::Coverage,
     plan::{CheckPlan, Planned},
-    reports::TestReport,
     run::{Run, Workshop},
     verdict::Verdict,
 };

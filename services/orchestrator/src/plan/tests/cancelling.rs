@@ -229,6 +229,21 @@ fn what_could_not_be_undone_is_said_and_the_rest_is_undone_all_the_same() {
 }
 
 #[test]
+fn what_lost_attempts_may_have_done_outside_is_not_passed_over() {
+    let mut run = undoable();
+    run.pass(&["integration"]);
+    run.lose("deployment");
+    run.lose("deployment");
+    assert_eq!(undoes(&run), ["integration"]);
+    run.pass(&["integration"]);
+    assert_eq!(run.ended(), (Verdict::NotProven, "deployment"));
+    assert_eq!(
+        run.outcome().reason,
+        "2 attempts were lost; the last: no beat; what they did outside is not known, and was not undone"
+    );
+}
+
+#[test]
 fn an_undo_is_retried_within_its_own_limits() {
     let mut run = undoable();
     run.pass(&["integration"]);
