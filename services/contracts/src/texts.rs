@@ -31,9 +31,15 @@ pub fn rewritten<M: Message + Name + Default>(
 
 // True: something was changed.
 fn in_message(message: &mut DynamicMessage, keep: &Keep<'_>) -> bool {
-    message.fields_mut().fold(false, |changed, (_, value)| {
-        in_value(value, keep) || changed
-    })
+    in_values(message.fields_mut().map(|(_, value)| value), keep)
+}
+
+fn in_values<'a>(values: impl Iterator<Item = &'a mut Value>, keep: &Keep<'_>) -> bool {
+    let mut changed = false;
+    for value in values {
+        changed |= in_value(value, keep);
+    }
+    changed
 }
 
 fn in_value(value: &mut Value, keep: &Keep<'_>) -> bool {
@@ -46,9 +52,7 @@ fn in_value(value: &mut Value, keep: &Keep<'_>) -> bool {
             }
         },
         Value::Message(message) => in_message(message, keep),
-        Value::List(values) => values
-            .iter_mut()
-            .fold(false, |changed, value| in_value(value, keep) || changed),
+        Value::List(values) => in_values(values.iter_mut(), keep),
         Value::Map(values) => {
             let mut changed = false;
             let renamed: Vec<_> = values
@@ -68,9 +72,7 @@ fn in_value(value: &mut Value, keep: &Keep<'_>) -> bool {
                     changed = true;
                 }
             }
-            values
-                .values_mut()
-                .fold(changed, |changed, value| in_value(value, keep) || changed)
+            in_values(values.values_mut(), keep) || changed
         }
         Value::Bool(_)
         | Value::I32(_)

@@ -128,7 +128,9 @@ impl Keeper {
                     let pause = PAUSE * attempt;
                     tokio::time::sleep(pause.mul_f64(rand::random::<f64>())).await;
                 }
-                passed => return Ok(passed),
+                passed @ (Passed::Detached | Passed::NotYet | Passed::Lives(_)) => {
+                    return Ok(passed);
+                }
             }
         }
         Ok(Passed::Busy)

@@ -156,16 +156,7 @@ pub async fn serve(
     let tokens = Tokens::new(store.clone());
     keep_tokens(&tokens, &config.access.bootstrap).await?;
     let mut services = Server::new(config.reflection).secured(config.tls.clone(), Callers::Anyone);
-    services.guard(AccessLayer::new(Access {
-        mode: config.access.mode,
-        tokens: tokens.clone(),
-        oidc: config.access.oidc.clone().map(Oidc::new).transpose()?,
-        limiter: limiter(&config, &tracker, &shutdown),
-        underway: Underway::new(config.access.bounds),
-        audit: Audit::start(store.clone(), &tracker),
-        revoked: config.tls.revoked(),
-        tracker: tracker.clone(),
-    }));
+    services.guard(guard(&config, &store, &tokens, &tracker, &shutdown)?);
     add_services(
         &mut services,
         &engine,
@@ -199,17 +190,38 @@ pub async fn serve(
     agents.reconnect_all(config.shutdown_grace);
     tracker.close();
     stop_http.cancel();
-    if tokio::time::timeout(config.shutdown_grace, tracker.wait())
-        .await
-        .is_err()
-    {
+    end_within(config.shutdown_grace, &tracker, &store, &replica_id).await;
+    Ok(served?)
+}
+
+async fn end_within(grace: Duration, tracker: &TaskTracker, store: &Store, replica_id: &str) {
+    if tokio::time::timeout(grace, tracker.wait()).await.is_err() {
         tracing::warn!("some tasks did not end within the grace");
     }
-    let left = tokio::time::timeout(config.shutdown_grace, leave(&store, &replica_id)).await;
+    let left = tokio::time::timeout(grace, leave(store, replica_id)).await;
     if !matches!(left, Ok(Ok(()))) {
         tracing::warn!(error = ?left, "leases were not given back; they run out by themselves");
     }
-    Ok(served?)
+}
+
+// Who may call what, and how often.
+fn guard(
+    config: &Config,
+    store: &Store,
+    tokens: &Tokens,
+    tracker: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<AccessLayer, OrchestratorError> {
+    Ok(AccessLayer::new(Access {
+        mode: config.access.mode,
+        tokens: tokens.clone(),
+        oidc: config.access.oidc.clone().map(Oidc::new).transpose()?,
+        limiter: limiter(config, tracker, shutdown),
+        underway: Underway::new(config.access.bounds),
+        audit: Audit::start(store.clone(), tracker),
+        revoked: config.tls.revoked(),
+        tracker: tracker.clone(),
+    }))
 }
 
 // With Redis, all replicas share one budget of each caller.

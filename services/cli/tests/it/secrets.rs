@@ -152,16 +152,16 @@ async fn no_secret_of_any_input_is_in_any_output() -> Result<()> {
 
     assert_eq!(bed.outputs.empty(), Vec::<&str>::new());
     // The apps had their secrets, and told them.
-    assert!(bed.outputs.says("artifacts", "[secret TOKEN]"));
-    assert!(bed.outputs.says("data", "[secret development/TOKEN]"));
-    let control = bed.outputs.find(CONTROL);
+    assert!(bed.outputs.says("artifacts", "[secret TOKEN]")?);
+    assert!(bed.outputs.says("data", "[secret development/TOKEN]")?);
+    let control = bed.outputs.find(CONTROL)?;
     for place in ["artifacts", "data", "agentic logs"] {
         let found = control.iter().find(|found| found.starts_with(place));
         found.with_context(|| format!("{place} was not searched: {control:?}"))?;
     }
     let mut shown = Vec::new();
     for (name, value) in &bed.planted {
-        let places = bed.outputs.find(value);
+        let places = bed.outputs.find(value)?;
         shown.extend(
             places
                 .into_iter()

@@ -96,7 +96,7 @@ impl ArtifactService {
             .await
             .map_err(store_error)?
         {
-            Inserted::Row(row) => Ok(stored(row)),
+            Inserted::Row(row) => Ok(stored(*row)),
             Inserted::NoWorkflow => {
                 let gone = description.row.workflow_id.map(EngineError::NotFound);
                 Err(gone.map_or_else(Error::internal, Error::from))

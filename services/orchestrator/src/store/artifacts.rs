@@ -53,7 +53,7 @@ const COLUMNS: &str = "position, artifact_id, create_time, namespace, digest, si
 #[derive(Debug)]
 pub enum Inserted {
     /// It is recorded.
-    Row(ArtifactRow),
+    Row(Box<ArtifactRow>),
     /// Its workflow is not there any more.
     NoWorkflow,
     /// Its bytes were removed while they were sent: nobody had them before.
@@ -115,7 +115,7 @@ pub async fn insert(
         .await?;
     let row = read(&row)?;
     transaction.commit().await?;
-    Ok(Inserted::Row(row))
+    Ok(Inserted::Row(Box::new(row)))
 }
 
 /// Size of the bytes with a digest; `None` when no artifact has it.

@@ -127,7 +127,7 @@ async fn an_attempt_whose_agent_does_not_keep_its_time_is_stopped_and_made_again
     assert_eq!(retries, [("timed_out".to_owned(), reason.to_owned())]);
     let stage = &ended.stages[0];
     assert_eq!((stage.attempt_count, stage.lost_count), (2, 0));
-    assert_eq!(agent.cancelled(), [stage.task_id.clone()]);
+    assert_eq!(agent.cancelled(), std::slice::from_ref(&stage.task_id));
     replica.stop().await;
 }
 

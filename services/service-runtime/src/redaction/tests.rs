@@ -96,7 +96,7 @@ fn pieces_are_cleaned_wherever_they_are_cut() {
 fn a_stream_holds_back_no_more_than_a_secret() {
     let secrets = one("0123456789");
     let mut stream = secrets.stream();
-    let passed = stream.push(&[b'x'; 100_000]).len();
+    let passed = stream.push(&vec![b'x'; 100_000]).len();
     assert!(passed > 99_900, "{passed}");
 }
 

@@ -40,7 +40,8 @@ impl Stack {
     /// As `scripts/containers` says.
     pub fn from_environment() -> Result<Self> {
         let value = |name: &'static str| {
-            std::env::var(name).with_context(|| format!("{name}: run scripts/containers"))
+            let value = std::env::var_os(name).and_then(|value| value.into_string().ok());
+            value.with_context(|| format!("{name}: run scripts/containers"))
         };
         let settings = SETTINGS
             .iter()

@@ -168,9 +168,10 @@ impl<'a> Story<'a> {
             },
         });
         let recorder = Mutex::new(Some(Recorder::new(saying, self.folder)?));
+        #[expect(clippy::expect_used, reason = "a draft opens its model once")]
         let open = move || {
             let recorder = recorder.lock().ok().and_then(|mut one| one.take());
-            Box::new(recorder.expect("a draft opens its model once")) as Box<dyn Model>
+            Box::new(recorder.expect("it was not opened yet")) as Box<dyn Model>
         };
         let generator = ModelGenerator::new("recorder", Box::new(open));
         let data = tempfile::tempdir()?;

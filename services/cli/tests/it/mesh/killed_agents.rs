@@ -27,6 +27,9 @@ use crate::gate::Gate;
 use crate::processes::{self, EndedWithTest};
 use crate::shop::{self, Limits};
 
+// Whether somebody at the gate is the one that is waited for.
+type IsWanted = fn(&str) -> bool;
+
 const PATIENCE: Duration = Duration::from_mins(1);
 const AGENTS: [&str; 5] = ["scaffold", "validation", "e2e", "integration", "deployment"];
 // Beside those that other meshes of this test binary take.
@@ -227,7 +230,7 @@ async fn every_agent_dies_once_in_its_stage_and_everything_is_done_once() -> Res
     )?;
 
     // After the branch was pushed, amid tests, amid the app's test, after the merge was pushed.
-    let marks: [(_, fn(&str) -> bool); 4] = [
+    let marks: [(_, IsWanted); 4] = [
         ("scaffold", |who| who.contains(":refs/heads/agentic/")),
         ("validation", |who| who == "tests"),
         ("e2e", |who| who == "app"),

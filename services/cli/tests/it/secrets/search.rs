@@ -41,16 +41,16 @@ impl Outputs {
     }
 
     /// Whether this stands there as it is.
-    pub fn says(&self, place: &str, text: &str) -> bool {
-        let found = Regex::new(&regex::escape(text)).unwrap();
-        self.0.get(place).is_some_and(|bytes| found.is_match(bytes))
+    pub fn says(&self, place: &str, text: &str) -> Result<bool> {
+        let found = Regex::new(&regex::escape(text))?;
+        Ok(self.0.get(place).is_some_and(|bytes| found.is_match(bytes)))
     }
 
     /// Where a secret can be read, and in which form.
-    pub fn find(&self, secret: &str) -> Vec<String> {
-        let forms = forms(secret);
+    pub fn find(&self, secret: &str) -> Result<Vec<String>> {
+        let forms = forms(secret)?;
         let any: Vec<_> = forms.iter().map(|(_, text)| regex::escape(text)).collect();
-        let any = Regex::new(&any.join("|")).unwrap();
+        let any = Regex::new(&any.join("|"))?;
         let mut found = Vec::new();
         for (place, bytes) in &self.0 {
             if let Some(hit) = any.find(bytes) {
@@ -63,7 +63,7 @@ impl Outputs {
                 found.push(format!("{place} as {kind}, behind {context:?}"));
             }
         }
-        found
+        Ok(found)
     }
 
     /// Where there is nothing at all.
@@ -73,7 +73,7 @@ impl Outputs {
     }
 }
 
-fn forms(secret: &str) -> Vec<(&'static str, String)> {
+fn forms(secret: &str) -> Result<Vec<(&'static str, String)>> {
     let lines = secret.lines().filter(|line| !line.starts_with("-----"));
     let parts: Vec<&str> = if secret.contains('\n') {
         lines.collect()
@@ -82,12 +82,12 @@ fn forms(secret: &str) -> Vec<(&'static str, String)> {
     };
     let mut forms = Vec::new();
     for part in parts.into_iter().filter(|part| part.len() >= 6) {
-        let json = serde_json::to_string(part).unwrap();
+        let json = serde_json::to_string(part)?;
         let json = json[1..json.len() - 1].to_owned();
-        let twice = serde_json::to_string(&json).unwrap();
+        let twice = serde_json::to_string(&json)?;
         let ascii = part.chars().fold(String::new(), |text, letter| {
             if letter.is_ascii() {
-                let one = serde_json::to_string(&letter).unwrap();
+                let one = serde_json::Value::from(letter.to_string()).to_string();
                 text + &one[1..one.len() - 1]
             } else {
                 letter
@@ -125,5 +125,5 @@ fn forms(secret: &str) -> Vec<(&'static str, String)> {
             ));
         }
     }
-    forms
+    Ok(forms)
 }

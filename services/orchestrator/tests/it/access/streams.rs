@@ -104,7 +104,6 @@ async fn assert_ended(
         assert_eq!(error.reason, ErrorReason::Unauthenticated);
         assert!(error.message.contains(says), "{what}: {error}");
         assert!(after < SOON, "{what} ended after {after:?}");
-        println!("{what} ended {after:?} after it began: {error}");
     }
 }
 

@@ -165,11 +165,11 @@ impl Bed {
     }
 
     pub fn channel(&self, tls: &Tls) -> ClientChannel {
-        self.channel_at(&self.address, tls)
+        Self::channel_at(&self.address, tls)
     }
 
-    /// To this replica.
-    pub fn channel_at(&self, address: &str, tls: &Tls) -> ClientChannel {
+    /// To a replica.
+    pub fn channel_at(address: &str, tls: &Tls) -> ClientChannel {
         tls.channel(address, None, Expected::Orchestrator).unwrap()
     }
 
