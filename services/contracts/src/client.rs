@@ -24,6 +24,8 @@ pub const UNARY_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Longest wait for a budget of calls to fill again.
 const PATIENCE: Duration = Duration::from_secs(10);
+// As tonic says it, with no cause.
+const NO_STATUS: &str = "missing grpc-status trailer";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 // Below the 60 s after which common load balancers drop idle connections.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -183,7 +185,9 @@ pub fn is_broken(status: &Status) -> bool {
         Code::Unknown | Code::Internal | Code::Cancelled
     ) && std::error::Error::source(status).is_some()
         && Error::from_status(status).is_none();
-    status.code() == Code::Unavailable || of_transport
+    // A proxy whose server went away ends the stream in order, and so without a word about the call.
+    let cut = status.code() == Code::Unknown && status.message().contains(NO_STATUS);
+    status.code() == Code::Unavailable || of_transport || cut
 }
 
 /// Calls until somebody answers, or the tries run out. Who calls too often
@@ -239,9 +243,16 @@ mod tests {
         let goodbye = || Status::from_error(Box::new(h2::Error::from(h2::Reason::NO_ERROR)));
         assert_eq!(goodbye().code(), Code::Internal);
         let said = |code| move || Status::new(code, "x");
-        let answers: [(&dyn Fn() -> Status, u32); 4] = [
+        let cut = || {
+            Status::unknown(format!(
+                "protocol error: {NO_STATUS}, stream was terminated"
+            ))
+        };
+        let answers: [(&dyn Fn() -> Status, u32); 6] = [
             (&said(Code::Unavailable), 5),
             (&goodbye, 5),
+            (&cut, 5),
+            (&said(Code::Unknown), 1),
             (&said(Code::Internal), 1),
             (&said(Code::Aborted), 1),
         ];

@@ -44,6 +44,7 @@ const OF_THE_MESH: &[&str] = &[
     "DrainAgent",
     "CreateEnrolmentToken",
     "IssueCertificate",
+    "RevokeCertificates",
     "CreateToken",
     "ListTokens",
     "RevokeToken",
