@@ -213,23 +213,31 @@ impl<A: Agent> Tasks<A> {
                         }
                         // A new attempt replaces the old one, which must be over first.
                         if entry.is_finished() {
-                            let entry = self.admit(&mut table, context, deadline)?;
-                            self.spawn(&entry, task, deadline);
-                            return Ok(entry.attach(entry.epoch(), 0));
+                            return self.begin(&mut table, context, task, deadline);
                         }
                         entry
                     }
                     None => {
                         is_new(&mut table, &context)?;
-                        let entry = self.admit(&mut table, context, deadline)?;
-                        self.spawn(&entry, task, deadline);
-                        return Ok(entry.attach(entry.epoch(), 0));
+                        return self.begin(&mut table, context, task, deadline);
                     }
                 }
             };
             superseded.cancel.cancel();
             superseded.finished().await;
         }
+    }
+
+    fn begin(
+        &self,
+        table: &mut Table<A::Result>,
+        context: TaskContext,
+        task: A::Task,
+        deadline: Instant,
+    ) -> Result<stream::Attachment<A::Result>, Error> {
+        let entry = self.admit(table, context, deadline)?;
+        self.spawn(&entry, task, deadline);
+        Ok(entry.attach(entry.epoch(), 0))
     }
 
     fn admit(
