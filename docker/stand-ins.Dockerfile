@@ -44,3 +44,19 @@ USER nobody
 WORKDIR /prometheus
 VOLUME /prometheus
 ENTRYPOINT ["prometheus"]
+
+FROM ${BASE_IMAGE} AS rotel
+RUN apt-get update && \
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3-pip
+# pip brings authorities of its own, and does not know those that the base image trusts.
+RUN PIP_CERT=/etc/ssl/certs/ca-certificates.crt pip install --no-cache-dir --no-deps --target /rotel rotel==0.0.1a15
+
+# The program is linked against Python's library, and uses nothing else of it.
+FROM ${BASE_IMAGE} AS collector
+RUN apt-get update && \
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends libpython3.11 && \
+    rm -rf /var/lib/apt/lists/*
+COPY --from=rotel /rotel/rotel/rotel-agent /usr/local/bin/rotel
+COPY stand-ins/collector /otelcol
+USER nobody
+ENTRYPOINT ["/otelcol"]

@@ -1,13 +1,15 @@
 //! The mesh of docker/compose.production.yaml, through its published port only: what happens to
 //! containers costs nobody a workflow. `scripts/containers` starts the mesh and runs this.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::Value;
 use tokio::time::sleep;
 
 mod load;
 mod stack;
+mod trace;
 
 use load::{Charged, Load};
 use stack::Stack;
@@ -47,6 +49,17 @@ async fn faults_of_containers_cost_no_workflow() -> Result<()> {
     Ok(())
 }
 
+/// The command sends its own span nowhere; everybody else sends theirs to the collector in the stack.
+#[tokio::test]
+#[ignore = "needs a mesh in containers: scripts/containers starts one"]
+async fn the_collector_receives_one_trace_from_the_orchestrator_and_all_agents() -> Result<()> {
+    let stack = Stack::from_environment()?;
+    let begun = SystemTime::now();
+    let workflow = an_app_goes_through_all_five_stages(&stack).await?;
+    let trace_id = workflow["traceId"].as_str().context("no trace")?;
+    trace::comes_whole(&stack, trace_id, begun).await
+}
+
 /// Every container is replaced, one after the other, while everybody works.
 #[tokio::test]
 #[ignore = "needs a mesh in containers: scripts/containers starts one"]
@@ -83,7 +96,7 @@ async fn harm(stack: &Stack, fault: &str) -> Result<()> {
     }
 }
 
-async fn an_app_goes_through_all_five_stages(stack: &Stack) -> Result<()> {
+async fn an_app_goes_through_all_five_stages(stack: &Stack) -> Result<Value> {
     let ended = stack
         .agentic(&[
             "run",
@@ -102,5 +115,5 @@ async fn an_app_goes_through_all_five_stages(stack: &Stack) -> Result<()> {
         (stages, &workflow["state"]),
         (5, &"WORKFLOW_STATE_SUCCEEDED".into())
     );
-    Ok(())
+    Ok(workflow)
 }

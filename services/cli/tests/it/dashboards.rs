@@ -25,6 +25,9 @@ static SAMPLE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^(?P<name>[a-z_]+)(?:\{(?P<labels>.*)\})? ").unwrap());
 static LABEL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"([a-z_]+)=""#).unwrap());
 
+// What a mesh on one machine does not show: it serves clear text, so that no certificate could end, and has no Redis.
+const ELSEWHERE: [&str; 2] = ["agentic_tls_certificate_", "agentic_rate_limit_shared"];
+
 fn infra() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra")
 }
@@ -156,12 +159,13 @@ async fn every_query_of_dashboards_and_alerts_is_answered_by_a_mesh_that_worked(
     let (status, metrics) = get(&format!("{http}/metrics")).await?;
     assert_eq!(status, 200);
     let series = scraped(&metrics);
-    let (dashboards, alerts) = (dashboards()?, alerts()?);
+    let (mut dashboards, mut alerts) = (dashboards()?, alerts()?);
+    for queries in [&mut dashboards, &mut alerts] {
+        queries.retain(|(_, query)| !ELSEWHERE.iter().any(|series| query.contains(series)));
+    }
     let wrong: Vec<_> = dashboards
         .iter()
         .chain(&alerts)
-        // A mesh on one machine serves clear text: it has no certificate that could end.
-        .filter(|(_, query)| !query.contains("agentic_tls_certificate_"))
         .filter_map(|(at, query)| Some(format!("{at}: {}", problem(query, &series)?)))
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");

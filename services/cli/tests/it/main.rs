@@ -28,6 +28,7 @@ mod secrets;
 mod secure;
 mod settings;
 mod shop;
+mod spans;
 mod submit;
 mod terminal;
 mod tracing;

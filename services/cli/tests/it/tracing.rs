@@ -13,10 +13,10 @@ use anyhow::{Context, Result};
 
 use crate::command::{agentic, end};
 use crate::mesh::{Place, finished, is_equipped};
-use collector::{Collector, Span};
+use crate::spans::{CREATION, STAGES, Span, child, task};
+use collector::Collector;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-const STAGES: [&str; 5] = ["scaffold", "validation", "e2e", "integration", "deployment"];
 
 // A test of the app that says which trace it belongs to.
 const TELLS: &str = r#"
@@ -71,22 +71,10 @@ async fn one_trace_goes_from_the_command_to_the_programs_of_the_agents() -> Resu
     }
     assert_eq!(workflow["traceId"], serde_json::json!(run.trace));
 
-    let creation = child(
-        &trace,
-        run,
-        "agentic.orchestrator.v1.WorkflowService/CreateWorkflow",
-    );
+    let creation = child(&trace, run, CREATION)?;
     let mut tasks = Vec::new();
     for stage in STAGES {
-        let leased = child(&trace, creation, &format!("stage {stage}"));
-        let call = trace
-            .iter()
-            .find(|span| span.parent == leased.id && span.name.ends_with("Service/Execute"))
-            .with_context(|| format!("{stage}: no call of the agent"))?;
-        assert!(call.name.contains(stage), "{}", call.name);
-        assert_eq!(call.kind, "SERVER");
-        let task = child(&trace, call, &format!("task {stage}"));
-        assert_eq!(task.attributes["agentic.stage"], stage);
+        let task = task(&trace, creation, stage)?;
         // The template generator needs no program.
         let has_programs = trace
             .iter()
@@ -166,15 +154,6 @@ fn only(spans: &[Span], is_it: impl Fn(&Span) -> bool) -> &Span {
     let found: Vec<&Span> = spans.iter().filter(|span| is_it(span)).collect();
     let names: BTreeSet<&str> = spans.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(found.len(), 1, "{found:?} of {names:?}");
-    found[0]
-}
-
-fn child<'a>(trace: &[&'a Span], parent: &Span, name: &str) -> &'a Span {
-    let found: Vec<_> = trace
-        .iter()
-        .filter(|span| span.parent == parent.id && span.name == name)
-        .collect();
-    assert_eq!(found.len(), 1, "{name} below {}: {found:?}", parent.name);
     found[0]
 }
 

@@ -1,7 +1,7 @@
 //! The containers, and how the command reaches the mesh in them.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
@@ -133,6 +133,12 @@ impl Container {
         let mut arguments = verb.to_vec();
         arguments.push(&self.id);
         docker(&arguments).await.map(|_| ())
+    }
+
+    /// What it said on standard output since then.
+    pub async fn said(&self, since: SystemTime) -> Result<String> {
+        let since = since.duration_since(UNIX_EPOCH)?.as_secs().to_string();
+        docker(&["logs", "--since", &since, &self.id]).await
     }
 
     /// Takes it off a network for so long.

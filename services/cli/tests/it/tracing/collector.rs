@@ -1,6 +1,5 @@
-//! A real collector, and the spans that it says it received.
+//! A real collector that a test starts.
 
-use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,32 +12,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
+use crate::spans::{Span, read};
+
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A span as the collector received it.
-#[derive(Debug, Default)]
-pub struct Span {
-    pub trace: String,
-    pub id: String,
-    /// Empty: a root.
-    pub parent: String,
-    pub name: String,
-    /// Such as `SERVER`.
-    pub kind: String,
-    /// Nanoseconds since the epoch.
-    pub start: u64,
-    /// The same.
-    pub end: u64,
-    pub attributes: BTreeMap<String, String>,
-}
-
-impl Span {
-    /// Whether it is that of a program which an agent started.
-    pub fn is_process(&self) -> bool {
-        let target = self.attributes.get("target");
-        target.is_some_and(|target| target == "agent_runtime::process::running")
-    }
-}
 
 /// A collector that runs.
 pub struct Collector {
@@ -97,7 +73,7 @@ impl Collector {
         kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?;
         tokio::time::timeout(PATIENCE, self.child.wait()).await??;
         let text = self.out.join_next().await.context("nobody reads")???;
-        read(&text)
+        Ok(read(&text))
     }
 }
 
@@ -109,43 +85,4 @@ fn free_addresses() -> Result<[String; 2]> {
     ];
     let [grpc, http] = listeners.map(|listener| listener.local_addr());
     Ok([grpc?.to_string(), http?.to_string()])
-}
-
-// Its words for people: a line for each fact, a trace id first.
-fn read(text: &str) -> Result<Vec<Span>> {
-    let mut spans: Vec<Span> = Vec::new();
-    for line in text.lines() {
-        let Some((name, value)) = line.trim().split_once(':') else {
-            continue;
-        };
-        let (name, value) = (name.trim(), value.trim());
-        if name == "Trace ID" {
-            spans.push(Span {
-                trace: value.to_owned(),
-                ..Span::default()
-            });
-        }
-        let Some(span) = spans.last_mut() else {
-            continue;
-        };
-        match name {
-            "Parent ID" => value.clone_into(&mut span.parent),
-            "ID" => value.clone_into(&mut span.id),
-            "Name" => value.clone_into(&mut span.name),
-            "Kind" => value
-                .trim_start_matches("SPAN_KIND_")
-                .clone_into(&mut span.kind),
-            "Start time" => span.start = value.parse()?,
-            "End time" => span.end = value.parse()?,
-            _ => {
-                if let Some(key) = name.strip_prefix("-> ")
-                    && let Some((_, value)) = value.split_once('(')
-                {
-                    let value = value.strip_suffix(')').unwrap_or(value);
-                    span.attributes.insert(key.to_owned(), value.to_owned());
-                }
-            }
-        }
-    }
-    Ok(spans)
 }
