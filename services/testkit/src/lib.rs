@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod database;
 pub mod fault_proxy;
 pub mod loopback;
+pub mod redis_server;
 pub mod repository;
 pub mod requirement;
 pub mod scripted_agent;

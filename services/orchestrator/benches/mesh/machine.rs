@@ -14,6 +14,9 @@ use service_runtime::embedded_postgres::EmbeddedPostgres;
 
 use crate::peer::Peer;
 
+/// As many as nobody waits for.
+pub const SLOTS: i32 = 256;
+
 /// Where everything is.
 #[derive(Debug)]
 pub struct Machine {
@@ -74,6 +77,15 @@ impl Machine {
 
     /// Starts an orchestrator and waits until it is ready.
     pub async fn orchestrator(&self) -> Orchestrator {
+        self.orchestrator_with(&[], &[]).await
+    }
+
+    /// The same with more arguments and settings.
+    pub async fn orchestrator_with(
+        &self,
+        arguments: &[String],
+        environment: &[(&str, String)],
+    ) -> Orchestrator {
         let [grpc, http] = free_ports();
         let child = Command::new(env!("CARGO_BIN_EXE_orchestrator"))
             .args([
@@ -85,6 +97,8 @@ impl Machine {
             .args(["--database-url", &self.url, "--log", "warn"])
             .arg("--data")
             .arg(self.folder.join("data"))
+            .args(arguments)
+            .envs(environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

@@ -16,7 +16,9 @@ mod machine;
 mod measures;
 mod peer;
 mod plans;
+mod replicas;
 mod report;
+mod telemetry;
 
 use std::time::Duration;
 
@@ -25,6 +27,10 @@ use service_runtime::embedded_postgres::{EmbeddedPostgres, Options};
 use machine::Machine;
 use peer::Peer;
 use report::Report;
+
+// The load is to cost little beside what it loads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     service_runtime::tls::install_crypto();

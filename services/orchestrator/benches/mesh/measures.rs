@@ -15,10 +15,12 @@ use contracts::task::{AgentType, Repository, Verdict};
 
 use crate::floor::{self, Floor};
 use crate::load;
-use crate::machine::{Machine, Orchestrator};
+use crate::machine::{Machine, Orchestrator, SLOTS};
 use crate::peer::{self, Measured};
 use crate::plans::{self, Plans};
+use crate::replicas;
 use crate::report::{Report, Row};
+use crate::telemetry;
 
 /// What can be asked for.
 pub const NAMES: &[&str] = &[
@@ -35,6 +37,8 @@ pub const NAMES: &[&str] = &[
     "memory_10k_live",
     "failover_clean",
     "failover_killed",
+    "watch_delay_other_replica",
+    "telemetry_overhead",
 ];
 
 const ONE_AT_A_TIME: usize = 300;
@@ -42,7 +46,6 @@ const WARM_UP: usize = 50;
 const LOAD_TIME: Duration = Duration::from_secs(10);
 const FLOOR_TIME: Duration = Duration::from_secs(4);
 const PEER_TIME: Duration = Duration::from_secs(5);
-const SLOTS: i32 = 256;
 
 /// Runs what is wanted; nothing named: everything.
 pub async fn run(machine: &Machine, wanted: &[String], report: &mut Report) {
@@ -76,6 +79,14 @@ pub async fn run(machine: &Machine, wanted: &[String], report: &mut Report) {
     if wants("memory_10k_live") {
         eprintln!("memory");
         memory(machine, report).await;
+    }
+    if wants("watch_delay_other_replica") {
+        eprintln!("watch delay on another replica");
+        replicas::watch_delay(machine, report).await;
+    }
+    if wants("telemetry_overhead") {
+        eprintln!("telemetry");
+        telemetry::overhead(machine, report).await;
     }
     for (name, clean) in [("failover_clean", true), ("failover_killed", false)] {
         if wants(name) {

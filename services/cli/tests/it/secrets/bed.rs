@@ -12,6 +12,7 @@ use orchestrator::access::secret::Secret;
 use regex::Regex;
 use tempfile::TempDir;
 use testkit::database::Database;
+use testkit::redis_server::RedisServer;
 use tokio::process::{Child, Command};
 
 use super::search::Outputs;
@@ -34,7 +35,7 @@ pub struct Bed {
     home: TempDir,
     ports: [String; 2],
     processes: Vec<Child>,
-    _redis: Child,
+    _redis: RedisServer,
 }
 
 impl Bed {
@@ -67,7 +68,8 @@ impl Bed {
             ),
             ("token of the agents", Secret::random().reveal().to_owned()),
         ];
-        let redis = redis(home.path(), value(&planted, "password of Redis")).await?;
+        let password = value(&planted, "password of Redis");
+        let redis = RedisServer::start(home.path(), password).await?;
         let mut bed = Self {
             outputs: Outputs::default(),
             database: Database::empty().await?,
@@ -131,7 +133,7 @@ impl Bed {
                 "--database-password-file={}",
                 self.path("database.password")
             ),
-            format!("--redis-url=redis+unix://{}", self.path("redis.sock")),
+            format!("--redis-url={}", RedisServer::url(self.home.path())),
             format!("--redis-password-file={}", self.path("redis.password")),
             format!("--tls-cert={}", self.path("certs/orchestrator.crt")),
             format!("--tls-key={}", self.path("certs/orchestrator.key")),
@@ -330,33 +332,4 @@ fn agentic_in(home: &Path, arguments: &[&str]) -> Command {
     let mut command = agentic(home);
     command.args(arguments);
     command
-}
-
-async fn redis(folder: &Path, password: &str) -> Result<Child> {
-    let socket = folder.join("redis.sock");
-    let child = Command::new(testkit::requirement::peer_program("redis-server"))
-        .args([
-            "--port",
-            "0",
-            "--save",
-            "",
-            "--requirepass",
-            password,
-            "--unixsocket",
-        ])
-        .arg(&socket)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    let listening = async {
-        while !socket.exists() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, listening)
-        .await
-        .context("Redis")?;
-    Ok(child)
 }

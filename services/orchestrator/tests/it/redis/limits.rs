@@ -13,7 +13,7 @@ use orchestrator::Config;
 use orchestrator::access::limit::Rates;
 use tonic::{Code, Status};
 
-use super::{PASSWORD, Server, settings};
+use super::{PASSWORD, settings, signal, start};
 use crate::access::bed::Bed;
 use crate::mesh::{Replica, app, eventually};
 
@@ -108,7 +108,7 @@ async fn is_shared(two: &Two) -> bool {
 async fn two_replicas_share_one_budget_and_a_redis_that_hangs_or_dies_delays_nobody() {
     testkit::require!(Redis);
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path()).await;
+    let server = start(folder.path()).await;
     let two = Two::start(folder.path()).await;
     assert!(eventually(|| is_shared(&two), |shared| *shared).await);
 
@@ -121,7 +121,7 @@ async fn two_replicas_share_one_budget_and_a_redis_that_hangs_or_dies_delays_nob
     assert!(together <= most, "{together} of at most {most}");
     assert!(together >= usize::try_from(BUDGET).unwrap(), "{together}");
 
-    server.signal(Signal::SIGSTOP);
+    signal(&server, Signal::SIGSTOP);
     let (alone, first) = two.burst(30).await;
     assert!(alone >= 2, "each has a budget of its own: {alone}");
     assert!(first < SOON, "the first calls took {first:?}");
@@ -131,17 +131,17 @@ async fn two_replicas_share_one_budget_and_a_redis_that_hangs_or_dies_delays_nob
         !is_shared(&two).await,
         "nothing is shared through what hangs"
     );
-    server.signal(Signal::SIGCONT);
+    signal(&server, Signal::SIGCONT);
     assert!(
         eventually(|| is_shared(&two), |shared| *shared).await,
         "it is used again when it is back"
     );
 
-    server.kill().await;
+    server.kill().await.unwrap();
     let (_, killed) = two.burst(30).await;
     assert!(killed < SOON, "{killed:?}");
     assert!(!is_shared(&two).await);
-    let _server = Server::start(folder.path()).await;
+    let _server = start(folder.path()).await;
     assert!(
         eventually(|| is_shared(&two), |shared| *shared).await,
         "and after a restart"
