@@ -82,8 +82,8 @@ struct Connected {
     last_given: Option<Instant>,
     trouble: Option<Trouble>,
     leased: HashSet<String>,
-    release: Vec<String>,
-    stop: Vec<String>,
+    release: HashSet<String>,
+    stop: HashSet<String>,
     // Fires when the agent is lost: whoever waits for it need wait no longer.
     lost: CancellationToken,
     // Others do not know yet how it is.
@@ -98,17 +98,22 @@ struct Session {
 
 impl Agents {
     /// Takes a slot of the least loaded agent of a type; among equals, of the one that has waited
-    /// longest.
+    /// longest. One whose last task went wrong is taken when no other has room: what went wrong on it
+    /// should be tried elsewhere.
     pub fn reserve(&self, agent_type: AgentType) -> Option<Reservation> {
         let now = Instant::now();
         let mut connected = self.lock();
         let (instance_id, agent) = connected
             .iter_mut()
-            .filter(|(_, agent)| agent.agent_type == agent_type && agent.is_eligible(now))
-            .max_by_key(|(_, agent)| (agent.free_slot_count(), Reverse(agent.last_given)))?;
-        if agent.free_slot_count() == 0 {
-            return None;
-        }
+            .filter(|(_, agent)| {
+                agent.agent_type == agent_type
+                    && agent.free_slot_count() > 0
+                    && agent.is_eligible(now)
+            })
+            .max_by_key(|(_, agent)| {
+                let (clean, free) = (agent.trouble.is_none(), agent.free_slot_count());
+                (clean, free, Reverse(agent.last_given))
+            })?;
         agent.last_given = Some(now);
         let key = uuid::Uuid::now_v7().to_string();
         agent.leased.insert(key.clone());
@@ -209,8 +214,8 @@ impl Agents {
             last_given: None,
             trouble: None,
             leased: HashSet::new(),
-            release: Vec::new(),
-            stop: Vec::new(),
+            release: HashSet::new(),
+            stop: HashSet::new(),
             lost: CancellationToken::new(),
             untold: true,
         };
@@ -278,8 +283,8 @@ impl Agents {
             sequence: beat.sequence,
             server_time: Some(wire_time::timestamp(now)),
             reachable: agent.reachable,
-            stop_task_ids: std::mem::take(&mut agent.stop),
-            release_task_ids: std::mem::take(&mut agent.release),
+            stop_task_ids: agent.stop.drain().collect(),
+            release_task_ids: agent.release.drain().collect(),
         };
         agent.beat = beat;
         let agent_type = agent.agent_type;
@@ -332,7 +337,7 @@ impl Agents {
     /// The result of a task is safe: the agent need not keep it.
     pub fn release_result(&self, instance_id: InstanceId, task_id: String) {
         if let Some(agent) = self.lock().get_mut(&instance_id) {
-            agent.release.push(task_id);
+            agent.release.insert(task_id);
         }
     }
 
@@ -347,8 +352,8 @@ impl Agents {
     /// so no more.
     pub fn keep_task(&self, instance_id: InstanceId, task_id: &str) {
         if let Some(agent) = self.lock().get_mut(&instance_id) {
-            agent.stop.retain(|stop| stop != task_id);
-            agent.release.retain(|release| release != task_id);
+            agent.stop.remove(task_id);
+            agent.release.remove(task_id);
         }
     }
 

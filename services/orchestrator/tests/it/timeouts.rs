@@ -164,6 +164,31 @@ async fn work_that_does_nothing_is_stopped_however_alive_its_agent_is() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_ran_out_of_time_is_made_again_on_another_agent() {
+    let database = database::migrated().await;
+    let folder = tempfile::tempdir().unwrap();
+    let replica = Replica::start(&database, folder.path()).await;
+    // Has more room than the other, and never gets anything done.
+    let stuck = ScriptedAgent::start(AgentType::Validation, |_, _| {
+        vec![Step::Accept, Step::Wait(Gate::new())]
+    })
+    .await
+    .unwrap();
+    let session = stuck.connect(&replica.url, 4).await.unwrap();
+    session.reachable().await.unwrap();
+    let (well, _session) = agent(&replica, Vec::new()).await;
+    let stage = StageDefinition {
+        progress_timeout: Some(wire_duration(SECOND)),
+        ..StageDefinition::default()
+    };
+    let (ended, retries) = ended(&replica, only(stage)).await;
+    assert_eq!(ended.state(), WorkflowState::Succeeded);
+    assert_eq!(retries.len(), 1, "{retries:?}");
+    assert_eq!((stuck.calls().len(), well.calls().len()), (1, 1));
+    replica.stop().await;
+}
+
+#[tokio::test]
 async fn attempts_whose_agents_say_that_time_is_over_are_made_again_until_they_run_out() {
     let database = database::migrated().await;
     let folder = tempfile::tempdir().unwrap();
