@@ -6,6 +6,10 @@ use tokio_util::task::TaskTracker;
 
 use service_runtime::{config, shutdown, telemetry, tls};
 
+// Many small values that live for one step: a sixth of the work with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     tls::install_crypto();

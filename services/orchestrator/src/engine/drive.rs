@@ -141,10 +141,9 @@ pub(super) fn start(
         stop,
     };
     engine.drives().insert(key, handle);
-    engine
-        .shared
-        .tracker
-        .spawn(drive.run(reservation).instrument(span));
+    // In one place from the start: it is large, and is moved several times until it runs.
+    let driven = Box::pin(drive.run(reservation));
+    engine.shared.tracker.spawn(driven.instrument(span));
 }
 
 struct Drive {

@@ -14,6 +14,8 @@ use contracts::wire_time::{self, from_unix_millis, unix_millis};
 
 use crate::plan::state::{State, is_default};
 
+mod stored;
+
 /// What changes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Live {

@@ -284,7 +284,7 @@ fn stamp(millis: Millis) -> prost_types::Timestamp {
 }
 
 fn read_live(bytes: &[u8]) -> Result<Live, StoreError> {
-    serde_json::from_slice(bytes).map_err(|error| malformed("workflows", &error))
+    Live::read(bytes).map_err(|error| malformed("workflows", &error))
 }
 
 fn read_submission(

@@ -39,8 +39,7 @@ impl Step<'_> {
                 end_time: self.next.end_time,
                 deadline: self.next.deadline,
                 last_sequence: self.next.last_sequence,
-                // A state of plain data always serialises.
-                live: serde_json::to_vec(&self.next.live).unwrap_or_default(),
+                live: self.next.live.store(),
             },
             submission: None,
             quota: None,
