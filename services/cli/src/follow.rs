@@ -26,7 +26,7 @@ use asking::Asking;
 /// How to follow.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FollowArgs {
-    /// How long the mesh may be away before the watch is given up; the workflow is not.
+    /// How long the mesh may be away before the command gives up; a workflow that it took goes on.
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
     pub reconnect_within: Duration,
     /// Who answers decisions and clarifications.

@@ -2,7 +2,12 @@
 
 mod request;
 
-use contracts::orchestrator::{CreateWorkflowRequest, GetPipelineRequest, Pipeline, Workflow};
+use std::time::Duration;
+
+use contracts::orchestrator::{
+    CreateWorkflowRequest, CreateWorkflowResponse, GetPipelineRequest, Pipeline, Workflow,
+};
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::exit::Exit;
@@ -16,13 +21,14 @@ use crate::words;
 
 pub use request::RunArgs;
 
+// After a few tries that followed each other faster.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Submits work and follows it.
 pub async fn run(args: RunArgs, surroundings: &Surroundings) -> Result<Exit, Error> {
     let output = &surroundings.output;
     let mut request = request::build(&args)?;
     let mesh = surroundings.mesh()?;
-    set_parameters(&args, &mesh, &mut request).await?;
-
     let request_id = request.request_id.clone();
     let created = tokio::select! {
         biased;
@@ -31,7 +37,7 @@ pub async fn run(args: RunArgs, surroundings: &Surroundings) -> Result<Exit, Err
                 "interrupted before the mesh answered; the work may have been taken in.\nThe same command with --request-id {request_id} neither loses nor doubles it."
             )));
         }
-        created = async { call!(mesh, workflows.create_workflow(request)) } => created?,
+        created = create(&args, &mesh, &mut request, output) => created?,
     };
     let workflow = created
         .workflow
@@ -61,6 +67,39 @@ pub async fn run(args: RunArgs, surroundings: &Surroundings) -> Result<Exit, Err
         &args.follow,
     )
     .await
+}
+
+// Whoever restarts a part of the mesh must not fail the work of others: it can wait for a moment.
+async fn create(
+    args: &RunArgs,
+    mesh: &Mesh,
+    request: &mut CreateWorkflowRequest,
+    output: &Output,
+) -> Result<CreateWorkflowResponse, Error> {
+    let within = args.follow.reconnect_within;
+    let give_up = Instant::now() + within;
+    let mut told = false;
+    loop {
+        let created = async {
+            set_parameters(args, mesh, request).await?;
+            call!(mesh, workflows.create_workflow(request.clone()))
+        };
+        match created.await {
+            Err(error) if error.exit() == Exit::Unreachable && Instant::now() < give_up => {
+                if !told {
+                    let problem = error.to_string();
+                    output.notice(format!(
+                        "{}\nTrying again for {} (--reconnect-within).",
+                        problem.lines().next().unwrap_or_default(),
+                        words::duration(within)
+                    ));
+                }
+                told = true;
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+            created => return created,
+        }
+    }
 }
 
 // Stages and their types are those of the pipeline that the workflow will follow.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use contracts::error::Error;
 use contracts::error_reason::ErrorReason;
-use contracts::orchestrator::{WorkflowType, stage_task::Task};
+use contracts::orchestrator::{CreateWorkflowRequest, WorkflowType, stage_task::Task};
 use serde_json::json;
 use tonic::Status;
 
@@ -81,6 +81,32 @@ async fn a_lost_answer_is_asked_for_again_with_the_same_request_id() -> Result<(
     assert!(
         ids.iter().all(|id| *id == ids[0] && !id.is_empty()),
         "{ids:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_mesh_that_is_away_for_longer_is_waited_for_and_that_is_said_once() -> Result<()> {
+    let scripted = Scripted::new(Story::success());
+    let away = || Status::unavailable("no orchestrator is ready");
+    // Twice as many as one call is tried.
+    scripted.know().refusals.extend((0..10).map(|_| away()));
+    let server = scripted.serve().await?;
+    let ended = run(&server.url(), &["run", "--name", "shop", "--detach"]).await?;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(ended.err.matches("--reconnect-within").count(), 1);
+    let created = scripted.know().created.clone();
+    let same = |request: &CreateWorkflowRequest| request.request_id == created[0].request_id;
+    assert!(created.len() == 11 && created.iter().all(same));
+
+    scripted.know().refusals.extend((0..100).map(|_| away()));
+    let short = ["run", "--name", "shop", "-d", "--reconnect-within", "100ms"];
+    let ended = run(&server.url(), &short).await?;
+    assert_eq!(ended.code, 4, "{ended:?}");
+    assert!(
+        ended.err.contains("no orchestrator is ready"),
+        "{}",
+        ended.err
     );
     Ok(())
 }
