@@ -57,18 +57,43 @@ pub fn hide_key(pem: &str) {
     }
 }
 
+/// The secrets that anything in this process uses at one moment, its own and those of all its works: what is told to
+/// who operates the process holds none of them.
+#[derive(Clone)]
+pub struct InUse(Vec<Arc<Finder>>);
+
+/// The secrets that are in use now.
+pub fn in_use() -> InUse {
+    // The process's own are among them.
+    let scopes = lock(&SCOPES);
+    let known = scopes.iter().filter_map(Weak::upgrade);
+    InUse(known.filter_map(|known| known.finder()).collect())
+}
+
 /// A line for the log, without any secret that anything in this process uses.
 pub fn clean_log_line(line: &[u8]) -> Cow<'_, [u8]> {
-    let mut cleaned = Cow::Borrowed(line);
-    let scopes: Vec<_> = lock(&SCOPES).iter().filter_map(Weak::upgrade).collect();
-    for known in scopes.iter().chain([&process().known]) {
-        if let Some(finder) = known.finder()
-            && let Some(bytes) = finder.replace(&cleaned)
-        {
-            cleaned = Cow::Owned(bytes);
+    in_use().clean_bytes(line)
+}
+
+impl InUse {
+    /// The text without any of them.
+    pub fn clean<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.clean_bytes(text.as_bytes()) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
         }
     }
-    cleaned
+
+    /// The same for what need not be a text.
+    pub fn clean_bytes<'t>(&self, bytes: &'t [u8]) -> Cow<'t, [u8]> {
+        let mut cleaned = Cow::Borrowed(bytes);
+        for finder in &self.0 {
+            if let Some(bytes) = finder.replace(&cleaned) {
+                cleaned = Cow::Owned(bytes);
+            }
+        }
+        cleaned
+    }
 }
 
 impl Secrets {

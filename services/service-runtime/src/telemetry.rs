@@ -1,21 +1,28 @@
-//! Logs, traces and metrics of a process. Traces leave it only when a collector is named.
+//! Logs, traces and metrics of a process. They leave it only when a collector is named, and without secrets.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use opentelemetry::trace::TracerProvider;
-use opentelemetry::{KeyValue, global};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{FilterExt, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::redaction::CleanWriter;
+
+use logs::{COMPLAINS_EVERY, LogsLayer, Seldom, all_but_exporter};
+use providers::Providers;
+
+mod clean;
+mod logs;
+mod panics;
+mod providers;
 
 /// How long the end of a process waits for its collector.
 pub const FLUSH_WITHIN: Duration = Duration::from_secs(2);
@@ -45,7 +52,7 @@ pub struct TelemetryArgs {
     /// How log lines look.
     #[arg(long, env = "AGENTIC_LOG_FORMAT", default_value = "auto", value_enum)]
     pub log_format: LogFormat,
-    /// OTLP collector (gRPC), such as `http://127.0.0.1:4317`. Left out: no traces leave the process.
+    /// OTLP collector (gRPC), such as `http://127.0.0.1:4317`. Left out or empty: no telemetry leaves the process.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
@@ -73,25 +80,49 @@ pub enum TelemetryError {
     Again(#[from] tracing_subscriber::util::TryInitError),
 }
 
+impl TelemetryArgs {
+    // An empty variable is one that is not set (OpenTelemetry specification, environment variables).
+    fn collector(&self) -> Option<&str> {
+        self.otlp_endpoint
+            .as_deref()
+            .filter(|endpoint| !endpoint.is_empty())
+    }
+
+    fn filter(&self) -> Result<EnvFilter, TelemetryError> {
+        let read = || Ok(EnvFilter::try_new(&self.log)?.add_directive(panics::DIRECTIVE.parse()?));
+        read().map_err(|source| TelemetryError::Filter {
+            filter: self.log.clone(),
+            source,
+        })
+    }
+
+    fn is_json(&self) -> bool {
+        match self.log_format {
+            LogFormat::Auto => !std::io::stderr().is_terminal(),
+            LogFormat::Json => true,
+            LogFormat::Terminal => false,
+        }
+    }
+}
+
 /// Keeps telemetry running; flushes when dropped.
 #[derive(Debug)]
 pub struct Telemetry {
-    traces: SdkTracerProvider,
-    metrics: SdkMeterProvider,
-    registry: prometheus::Registry,
+    providers: Providers,
 }
 
 impl Telemetry {
     /// What `/metrics` shows.
     pub fn registry(&self) -> prometheus::Registry {
-        self.registry.clone()
+        self.providers.registry.clone()
     }
 
     /// Sends what is still held, and ends. A collector that is away or slow gets
     /// [`FLUSH_WITHIN`]: it must not keep a process from ending.
     pub fn flush(&self) {
-        let _ = self.traces.shutdown_with_timeout(FLUSH_WITHIN);
-        let _ = self.metrics.shutdown_with_timeout(FLUSH_WITHIN);
+        if !self.providers.end(FLUSH_WITHIN) {
+            tracing::warn!(within = ?FLUSH_WITHIN, "the collector has not taken all telemetry");
+        }
     }
 }
 
@@ -103,44 +134,27 @@ impl Drop for Telemetry {
 
 /// Sets up telemetry for the process. Once.
 pub fn start(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, TelemetryError> {
-    let filter = EnvFilter::try_new(&args.log).map_err(|source| TelemetryError::Filter {
-        filter: args.log.clone(),
-        source,
-    })?;
-    let resource = Resource::builder()
-        .with_service_name(service)
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-        .build();
-
-    global::set_text_map_propagator(TraceContextPropagator::new());
-    let mut traces = SdkTracerProvider::builder().with_resource(resource.clone());
-    if let Some(endpoint) = &args.otlp_endpoint {
-        let exporter = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .build()?;
-        traces = traces.with_batch_exporter(exporter);
+    let lines = lines(args.is_json()).with_filter(args.filter()?.and(Seldom::new(COMPLAINS_EVERY)));
+    let providers = Providers::new(service, args.collector())?;
+    providers.install();
+    let told = tracing_subscriber::registry()
+        .with(lines)
+        .with(spans(&providers.traces));
+    match &providers.logs {
+        Some(logs) => told.with(sent(logs, args.filter()?)).try_init()?,
+        None => told.try_init()?,
     }
-    let traces = traces.build();
-    global::set_tracer_provider(traces.clone());
+    panics::report();
+    Ok(Telemetry { providers })
+}
 
-    let registry = prometheus::Registry::new();
-    let reader = opentelemetry_prometheus::exporter()
-        .with_registry(registry.clone())
-        .build()?;
-    let metrics = SdkMeterProvider::builder()
-        .with_resource(resource)
-        .with_reader(reader)
-        .build();
-    global::set_meter_provider(metrics.clone());
-
-    let json = match args.log_format {
-        LogFormat::Auto => !std::io::stderr().is_terminal(),
-        LogFormat::Json => true,
-        LogFormat::Terminal => false,
-    };
+// The log on standard error.
+fn lines<S>(json: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let lines = tracing_subscriber::fmt::layer().with_writer(|| CleanWriter(std::io::stderr()));
-    let lines = if json {
+    if json {
         lines
             .json()
             .flatten_event(true)
@@ -149,27 +163,28 @@ pub fn start(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, T
             .boxed()
     } else {
         lines.with_target(false).boxed()
-    };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .with(
-            tracing_opentelemetry::layer()
-                .with_tracer(traces.tracer("agentic"))
-                // Nobody asks a span of the mesh for its line, its thread or its idle time, and each
-                // costs as much as the span itself.
-                .with_location(false)
-                .with_threads(false)
-                .with_tracked_inactivity(false)
-                .with_context_activation(false)
-                // The exporter's own calls must not make spans about themselves.
-                .with_filter(EnvFilter::new(
-                    "info,h2=off,hyper=off,tonic=off,tower=off,opentelemetry=off",
-                )),
-        )
-        .try_init()?;
-    Ok(Telemetry {
-        traces,
-        metrics,
-        registry,
-    })
+    }
+}
+
+fn spans<S>(traces: &SdkTracerProvider) -> impl Layer<S> + use<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    tracing_opentelemetry::layer()
+        .with_tracer(traces.tracer("agentic"))
+        // Nobody asks a span of the mesh for its line, its thread or its idle time, and each
+        // costs as much as the span itself.
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_context_activation(false)
+        .with_filter(all_but_exporter(LevelFilter::INFO))
+}
+
+// The log for the collector.
+fn sent<S>(logs: &SdkLoggerProvider, filter: EnvFilter) -> impl Layer<S> + use<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    LogsLayer::new(logs).with_filter(filter.and(all_but_exporter(LevelFilter::TRACE)))
 }

@@ -85,7 +85,7 @@ pub async fn overhead(machine: &Machine, report: &mut Report) {
         .floor(rate)
         .target("≤ 5 %")
         .note(format!(
-            "traces over OTLP at {CONCURRENCY} at a time; CPU per workflow: {cpu:.2} ms orchestrator without, {cpu_with:.2} ms with"
+            "traces, metrics and logs over OTLP at {CONCURRENCY} at a time; CPU per workflow: {cpu:.2} ms orchestrator without, {cpu_with:.2} ms with"
         )),
     );
 }

@@ -10,3 +10,4 @@
 mod bed;
 mod handshakes;
 mod rotation;
+mod telemetry;
