@@ -98,8 +98,8 @@ struct Session {
 
 impl Agents {
     /// Takes a slot of the least loaded agent of a type; among equals, of the one that has waited
-    /// longest. One whose last task went wrong is taken when no other has room: what went wrong on it
-    /// should be tried elsewhere.
+    /// longest. One whose last task ran out of time a moment ago is taken when no other has room: the
+    /// task should be tried elsewhere.
     pub fn reserve(&self, agent_type: AgentType) -> Option<Reservation> {
         let now = Instant::now();
         let mut connected = self.lock();
@@ -111,8 +111,9 @@ impl Agents {
                     && agent.is_eligible(now)
             })
             .max_by_key(|(_, agent)| {
-                let (clean, free) = (agent.trouble.is_none(), agent.free_slot_count());
-                (clean, free, Reverse(agent.last_given))
+                let avoided = agent.trouble.as_ref();
+                let avoided = avoided.is_some_and(|trouble| trouble.is_avoided(now));
+                (!avoided, agent.free_slot_count(), Reverse(agent.last_given))
             })?;
         agent.last_given = Some(now);
         let key = uuid::Uuid::now_v7().to_string();

@@ -15,6 +15,8 @@ use super::{Agents, Connected, LOST_AFTER, SUSPECT_AFTER};
 const DISTRUST: Duration = Duration::from_secs(15);
 /// Longest such time: an agent that was repaired must not be forgotten.
 const DISTRUST_MOST: Duration = Duration::from_mins(5);
+/// For so long others are preferred to one whose task ran out of time. Not for ever: what never gets work never does well.
+const AVOIDED: Duration = Duration::from_mins(1);
 /// Clocks that differ less are none of anybody's concern.
 const CLOCK_OFF: f64 = 5.0;
 
@@ -24,6 +26,7 @@ pub(super) struct Trouble {
     why: String,
     count: u32,
     until: Instant,
+    avoided_until: Instant,
 }
 
 impl Trouble {
@@ -37,10 +40,12 @@ impl Trouble {
             None => 0,
         };
         let pause = DISTRUST.saturating_mul(1 << count.min(16));
+        let until = now + pause.min(DISTRUST_MOST);
         Self {
             why,
             count: count.saturating_add(1),
-            until: now + pause.min(DISTRUST_MOST),
+            until,
+            avoided_until: until,
         }
     }
 
@@ -50,7 +55,13 @@ impl Trouble {
             why: why.to_owned(),
             count: earlier.as_ref().map_or(0, |trouble| trouble.count),
             until: earlier.map_or_else(Instant::now, |trouble| trouble.until),
+            avoided_until: Instant::now() + AVOIDED,
         }
+    }
+
+    /// Whether others are preferred.
+    pub(super) fn is_avoided(&self, now: Instant) -> bool {
+        now < self.avoided_until
     }
 
     /// Whether it keeps the agent from work.
