@@ -184,7 +184,7 @@ impl Reporter {
             .last = Instant::now();
     }
 
-    /// Keeps bytes as an artifact of the task. Secrets are taken out of texts.
+    /// Keeps bytes as an artifact of the task, without secrets.
     pub async fn artifact(
         &self,
         name: &str,
@@ -202,7 +202,7 @@ impl Reporter {
         Ok(artifact)
     }
 
-    /// Keeps a file as an artifact of the task. Secrets are taken out of texts; the file stays as it is.
+    /// Keeps a file as an artifact of the task, without secrets; the file stays as it is.
     pub async fn artifact_file(
         &self,
         name: &str,

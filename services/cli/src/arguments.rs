@@ -98,7 +98,9 @@ fn namespace(name: &str) -> Result<String, String> {
 pub fn command() -> Command {
     TelemetryArgs::augment_args(Arguments::command().next_help_heading("Telemetry")).mut_args(
         |argument| match argument.get_id().as_str() {
-            "log" | "log_format" | "otlp_endpoint" => argument.global(true).hide_short_help(true),
+            "log" | "log_format" | "otlp_endpoint" | "otlp_ca" => {
+                argument.global(true).hide_short_help(true)
+            }
             _ => argument,
         },
     )

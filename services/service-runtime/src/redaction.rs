@@ -37,6 +37,22 @@ impl std::fmt::Debug for Known {
     }
 }
 
+/// What is written in the place of a value.
+#[derive(Debug, Clone, Copy)]
+enum Standin {
+    Name,
+    Mask,
+}
+
+impl Standin {
+    fn write(self, into: &mut Vec<u8>, label: &str, hidden: usize) {
+        match self {
+            Self::Name => into.extend_from_slice(label.as_bytes()),
+            Self::Mask => into.resize(into.len() + hidden, b'*'),
+        }
+    }
+}
+
 struct Finder {
     automaton: AhoCorasick,
     // What is written in the place of each pattern.
@@ -88,7 +104,7 @@ impl InUse {
     pub fn clean_bytes<'t>(&self, bytes: &'t [u8]) -> Cow<'t, [u8]> {
         let mut cleaned = Cow::Borrowed(bytes);
         for finder in &self.0 {
-            if let Some(bytes) = finder.replace(&cleaned) {
+            if let Some(bytes) = finder.replace(&cleaned, Standin::Name) {
                 cleaned = Cow::Owned(bytes);
             }
         }
@@ -136,11 +152,16 @@ impl Secrets {
         true
     }
 
+    /// Whether there is nothing to take out.
+    pub fn is_empty(&self) -> bool {
+        self.finders().iter().all(Option::is_none)
+    }
+
     /// The text without the values.
     pub fn clean<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut cleaned = Cow::Borrowed(text);
         for finder in self.finders().into_iter().flatten() {
-            if let Some(bytes) = finder.replace(cleaned.as_bytes()) {
+            if let Some(bytes) = finder.replace(cleaned.as_bytes(), Standin::Name) {
                 cleaned = Cow::Owned(String::from_utf8_lossy(&bytes).into_owned());
             }
         }
@@ -149,8 +170,19 @@ impl Secrets {
 
     /// Cleans what comes in pieces.
     pub fn stream(&self) -> Stream {
+        self.stream_with(Standin::Name)
+    }
+
+    /// Cleans bytes in which nothing may move, such as those of an archive: asterisks stand for a value, as many as
+    /// it had bytes.
+    pub fn masking_stream(&self) -> Stream {
+        self.stream_with(Standin::Mask)
+    }
+
+    fn stream_with(&self, standin: Standin) -> Stream {
         Stream {
             secrets: self.clone(),
+            standin,
             held: [Vec::new(), Vec::new()],
         }
     }
@@ -201,14 +233,14 @@ impl Finder {
     }
 
     // `None`: there is nothing to replace.
-    fn replace(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+    fn replace(&self, bytes: &[u8], standin: Standin) -> Option<Vec<u8>> {
         let first = self.next(bytes, 0)?;
         let mut cleaned = Vec::with_capacity(bytes.len());
         let mut done = 0;
         let mut found = Some(first);
         while let Some((start, end, label)) = found {
             cleaned.extend_from_slice(&bytes[done..start]);
-            cleaned.extend_from_slice(label.as_bytes());
+            standin.write(&mut cleaned, label, end - start);
             done = end;
             found = self.next(bytes, done);
         }
@@ -217,7 +249,7 @@ impl Finder {
     }
 
     // Cleans what can be cleaned of `held`, and leaves what might be the beginning of a secret.
-    fn advance(&self, held: &mut Vec<u8>, into: &mut Vec<u8>) {
+    fn advance(&self, held: &mut Vec<u8>, into: &mut Vec<u8>, standin: Standin) {
         // Whatever begins before this has its end in what is held.
         let sure = (held.len() + 1).saturating_sub(self.longest);
         let mut done = 0;
@@ -226,7 +258,7 @@ impl Finder {
                 break;
             }
             into.extend_from_slice(&held[done..start]);
-            into.extend_from_slice(label.as_bytes());
+            standin.write(into, label, end - start);
             done = end;
         }
         if sure > done {
@@ -251,6 +283,7 @@ impl Finder {
 #[derive(Debug)]
 pub struct Stream {
     secrets: Secrets,
+    standin: Standin,
     // Before its own secrets, and before those of the process.
     held: [Vec<u8>; 2],
 }
@@ -286,9 +319,9 @@ impl Stream {
                 None => bytes = std::mem::take(held),
                 Some(finder) if is_last => {
                     let rest = std::mem::take(held);
-                    bytes = finder.replace(&rest).unwrap_or(rest);
+                    bytes = finder.replace(&rest, self.standin).unwrap_or(rest);
                 }
-                Some(finder) => finder.advance(held, &mut bytes),
+                Some(finder) => finder.advance(held, &mut bytes, self.standin),
             }
         }
         bytes

@@ -1,6 +1,7 @@
 //! Logs, traces and metrics of a process. They leave it only when a collector is named, and without secrets.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -17,7 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::redaction::CleanWriter;
 
 use logs::{COMPLAINS_EVERY, LogsLayer, Seldom, all_but_exporter};
-use providers::Providers;
+use providers::{Collector, Providers};
 
 mod clean;
 mod logs;
@@ -52,9 +53,13 @@ pub struct TelemetryArgs {
     /// How log lines look.
     #[arg(long, env = "AGENTIC_LOG_FORMAT", default_value = "auto", value_enum)]
     pub log_format: LogFormat,
-    /// OTLP collector (gRPC), such as `http://127.0.0.1:4317`. Left out or empty: no telemetry leaves the process.
+    /// OTLP collector (gRPC), such as `http://127.0.0.1:4317` or `https://collector.example:4317`. Left out or empty: no
+    /// telemetry leaves the process.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+    /// Authorities that vouch for an https collector, a PEM file. Left out or empty: the public ones.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE", value_name = "FILE")]
+    pub otlp_ca: Option<PathBuf>,
 }
 
 /// Why telemetry could not be set up.
@@ -69,6 +74,15 @@ pub enum TelemetryError {
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
+    /// The authorities of the collector cannot be read.
+    #[error("authorities of the collector, {}", .file.display())]
+    Authorities {
+        /// What was given.
+        file: PathBuf,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// The exporter refused its settings.
     #[error("OTLP exporter")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
@@ -82,10 +96,27 @@ pub enum TelemetryError {
 
 impl TelemetryArgs {
     // An empty variable is one that is not set (OpenTelemetry specification, environment variables).
-    fn collector(&self) -> Option<&str> {
-        self.otlp_endpoint
-            .as_deref()
-            .filter(|endpoint| !endpoint.is_empty())
+    fn collector(&self) -> Result<Option<Collector>, TelemetryError> {
+        let Some(endpoint) = &self.otlp_endpoint else {
+            return Ok(None);
+        };
+        if endpoint.is_empty() {
+            return Ok(None);
+        }
+        let mut collector = Collector {
+            endpoint: endpoint.clone(),
+            authorities: None,
+        };
+        if let Some(file) = &self.otlp_ca
+            && !file.as_os_str().is_empty()
+        {
+            let pem = std::fs::read(file).map_err(|source| TelemetryError::Authorities {
+                file: file.clone(),
+                source,
+            })?;
+            collector.authorities = Some(pem);
+        }
+        Ok(Some(collector))
     }
 
     fn filter(&self) -> Result<EnvFilter, TelemetryError> {
@@ -135,7 +166,7 @@ impl Drop for Telemetry {
 /// Sets up telemetry for the process. Once.
 pub fn start(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, TelemetryError> {
     let lines = lines(args.is_json()).with_filter(args.filter()?.and(Seldom::new(COMPLAINS_EVERY)));
-    let providers = Providers::new(service, args.collector())?;
+    let providers = Providers::new(service, args.collector()?.as_ref())?;
     providers.install();
     let told = tracing_subscriber::registry()
         .with(lines)

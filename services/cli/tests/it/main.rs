@@ -8,6 +8,7 @@
 )]
 
 mod boundaries;
+mod collector;
 mod command;
 mod containers;
 mod crashes;

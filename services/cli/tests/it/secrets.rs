@@ -105,7 +105,8 @@ async fn work(bed: &mut Bed, name: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_of_any_input_is_in_any_output() -> Result<()> {
-    if !(is_met(Thing::Git) && is_met(Thing::Python) && is_met(Thing::Redis)) {
+    let things = [Thing::Git, Thing::Python, Thing::Redis, Thing::Rotel];
+    if !things.into_iter().all(is_met) {
         return Ok(());
     }
     let mut bed = Bed::start().await?;
@@ -154,6 +155,10 @@ async fn no_secret_of_any_input_is_in_any_output() -> Result<()> {
     // The apps had their secrets, and told them.
     assert!(bed.outputs.says("artifacts", "[secret TOKEN]")?);
     assert!(bed.outputs.says("data", "[secret development/TOKEN]")?);
+    // Of each kind of telemetry there was some.
+    for said in ["Span #", "Metric #", "LogRecord #"] {
+        assert!(bed.outputs.says("telemetry", said)?, "no {said}");
+    }
     let control = bed.outputs.find(CONTROL)?;
     for place in ["artifacts", "data", "agentic logs"] {
         let found = control.iter().find(|found| found.starts_with(place));

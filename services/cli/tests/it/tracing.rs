@@ -1,8 +1,6 @@
 //! One trace from the command to the programs that agents start, as a real OpenTelemetry collector
 //! received it; and how commands end whose collector is away.
 
-mod collector;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
@@ -11,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::collector::Collector;
 use crate::command::{agentic, end};
 use crate::mesh::{Place, finished, is_equipped};
 use crate::spans::{CREATION, STAGES, Span, child, task};
-use collector::Collector;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
@@ -37,7 +35,7 @@ async fn one_trace_goes_from_the_command_to_the_programs_of_the_agents() -> Resu
     testkit::require!(Rotel, Ok(()));
     let templates = tempfile::tempdir()?;
     telling_template(&templates.path().join("telling"))?;
-    let collector = Collector::start().await?;
+    let collector = Collector::start(&["traces"]).await?;
     let place = Place::new()?;
     let mut up = place.up(&["--json", "--templates"]);
     up.arg(templates.path()).env(ENDPOINT, collector.endpoint());

@@ -21,6 +21,9 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
 // One that took longer to fail would fail as slowly again, and others wait behind it.
 const TRIED_WITHIN: Duration = Duration::from_secs(2);
+// Longest time for a new workflow that is counted, with its wait for those before it: however many wait for a database
+// that is away, each is refused in bounded time.
+const COUNTED_WITHIN: Duration = Duration::from_secs(8);
 
 /// How a transition ended.
 #[derive(Debug)]
@@ -79,8 +82,13 @@ impl Committer {
     pub async fn commit(&self, transition: Transition) -> Committed {
         if transition.quota.is_some() {
             // New, so that no other transition can be of the same workflow.
-            let _turn = self.counted.lock().await;
-            return commit_rare(&self.store, &transition).await;
+            let counted = async {
+                let _turn = self.counted.lock().await;
+                commit_rare(&self.store, &transition).await
+            };
+            return tokio::time::timeout(COUNTED_WITHIN, counted)
+                .await
+                .unwrap_or(Committed::Failed(StoreError::Silent(COUNTED_WITHIN)));
         }
         let (answer, answered) = oneshot::channel();
         if self.queue.send(Asked { transition, answer }).await.is_err() {

@@ -1,4 +1,4 @@
-//! The forms in which a secret may stand in a text: as it is, and as JSON, URLs and base64 have it.
+//! The forms in which a secret may stand in a text: as it is, and as JSON, URLs, base64 and hexadecimal have it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -53,6 +53,9 @@ fn add(forms: &mut BTreeSet<Vec<u8>>, value: &str) {
             forms.insert(encoded.into_bytes());
         }
     }
+    let hex = hex::encode(value);
+    forms.insert(hex.to_uppercase().into_bytes());
+    forms.insert(hex.into_bytes());
     for before in 0..3 {
         forms.insert(base64(&STANDARD_NO_PAD, value, before).into_bytes());
         forms.insert(base64(&URL_SAFE_NO_PAD, value, before).into_bytes());

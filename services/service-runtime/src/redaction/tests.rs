@@ -42,6 +42,8 @@ fn every_form_that_programs_write_is_found() {
         format!("'{}'", HOSTILE.replace('\\', "\\\\")),
         form.clone(),
         form.replace('+', "%20"),
+        hex::encode(HOSTILE),
+        hex::encode_upper(HOSTILE),
     ];
     for text in texts {
         let cleaned = secrets.clean(&text);
@@ -87,6 +89,27 @@ fn pieces_are_cleaned_wherever_they_are_cut() {
         assert_eq!(
             String::from_utf8(cleaned).unwrap(),
             whole,
+            "pieces of {size}"
+        );
+    }
+}
+
+#[test]
+fn a_mask_is_as_long_as_what_it_hides_wherever_pieces_are_cut() {
+    let secrets = one("my-hunter2-key");
+    let text = b"\0a my-hunter2-key\xff bXktaHVudGVyMi1rZXk= my-hunter2-ke";
+    let masked = b"\0a **************\xff ******************k= my-hunter2-ke";
+    for size in 1..text.len() {
+        let mut stream = secrets.masking_stream();
+        let mut cleaned = Vec::new();
+        for piece in text.chunks(size) {
+            cleaned.extend(stream.push(piece));
+        }
+        cleaned.extend(stream.finish());
+        assert_eq!(cleaned.len(), text.len());
+        assert_eq!(
+            String::from_utf8_lossy(&cleaned),
+            String::from_utf8_lossy(masked),
             "pieces of {size}"
         );
     }

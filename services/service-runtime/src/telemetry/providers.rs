@@ -5,18 +5,48 @@ use std::thread;
 use std::time::Duration;
 
 use opentelemetry::{KeyValue, global};
-use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{
+    LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
+use tonic::transport::{Certificate, ClientTlsConfig};
 
 use super::TelemetryError;
 use super::clean::{CleanLogs, CleanSpans};
 
 // What the SDK may take in the background. It complains of less.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where telemetry goes.
+#[derive(Debug)]
+pub(super) struct Collector {
+    pub(super) endpoint: String,
+    /// Who vouches for it, as PEM; `None`: the public authorities.
+    pub(super) authorities: Option<Vec<u8>>,
+}
+
+impl Collector {
+    fn configure<B: WithExportConfig + WithTonicConfig>(&self, exporter: B) -> B {
+        let exporter = exporter.with_endpoint(&self.endpoint);
+        // Told about TLS, an exporter uses it whatever the URL says.
+        let is_secure = self
+            .endpoint
+            .get(..8)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        if !is_secure {
+            return exporter;
+        }
+        let tls = ClientTlsConfig::new();
+        exporter.with_tls_config(match &self.authorities {
+            None => tls.trust_anchors(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+        })
+    }
+}
 
 /// The providers of a process.
 #[derive(Debug)]
@@ -33,7 +63,7 @@ impl Providers {
     /// With a collector, within a Tokio runtime: its connections live there.
     pub(super) fn new(
         service: &'static str,
-        collector: Option<&str>,
+        collector: Option<&Collector>,
     ) -> Result<Self, TelemetryError> {
         let resource = Resource::builder()
             .with_service_name(service)
@@ -100,27 +130,21 @@ impl Providers {
     }
 }
 
-fn spans_to(collector: &str) -> Result<CleanSpans<BatchSpanProcessor>, TelemetryError> {
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(collector)
-        .build()?;
+fn spans_to(collector: &Collector) -> Result<CleanSpans<BatchSpanProcessor>, TelemetryError> {
+    let exporter = SpanExporter::builder().with_tonic();
+    let exporter = collector.configure(exporter).build()?;
     Ok(CleanSpans(BatchSpanProcessor::builder(exporter).build()))
 }
 
-fn metrics_to(collector: &str) -> Result<PeriodicReader<MetricExporter>, TelemetryError> {
-    let exporter = MetricExporter::builder()
-        .with_tonic()
-        .with_endpoint(collector)
-        .build()?;
+fn metrics_to(collector: &Collector) -> Result<PeriodicReader<MetricExporter>, TelemetryError> {
+    let exporter = MetricExporter::builder().with_tonic();
+    let exporter = collector.configure(exporter).build()?;
     Ok(PeriodicReader::builder(exporter).build())
 }
 
-fn logs_to(collector: &str) -> Result<CleanLogs<BatchLogProcessor>, TelemetryError> {
-    let exporter = LogExporter::builder()
-        .with_tonic()
-        .with_endpoint(collector)
-        .build()?;
+fn logs_to(collector: &Collector) -> Result<CleanLogs<BatchLogProcessor>, TelemetryError> {
+    let exporter = LogExporter::builder().with_tonic();
+    let exporter = collector.configure(exporter).build()?;
     let batches = BatchLogProcessor::builder(exporter).build();
     Ok(CleanLogs::new(batches))
 }

@@ -218,3 +218,41 @@ async fn an_empty_endpoint_is_none() {
     let sent = receiver.sent();
     assert!(sent.spans().is_empty() && sent.metrics().is_empty() && sent.logs().is_empty());
 }
+
+#[tokio::test]
+async fn a_collector_behind_tls_gets_everything_if_its_authority_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = folder.path().join("ca.crt");
+    let receiver = Receiver::start_with_tls().await;
+    fs::write(&authority, receiver.authority()).unwrap();
+    let path = folder.path().join("log");
+    // Nobody public vouches for it.
+    let log = File::create(&path).unwrap();
+    end(start("counts", "info", receiver.endpoint(), log)).await;
+    let sent = receiver.sent();
+    assert!(sent.spans().is_empty() && sent.metrics().is_empty() && sent.logs().is_empty());
+    let said = fs::read_to_string(&path).unwrap();
+    assert!(said.contains("\"target\":\"opentelemetry"), "{said}");
+
+    let log = File::create(&path).unwrap();
+    let child = command("counts", receiver.endpoint(), log)
+        .env("AGENTIC_LOG", "error")
+        .env("OTEL_EXPORTER_OTLP_CERTIFICATE", &authority)
+        .spawn()
+        .unwrap();
+    end(child).await;
+    let sent = receiver.sent();
+    assert_eq!(sent.spans().len(), 1);
+    assert_eq!(sent.metrics().len(), 1);
+    assert_eq!(sent.logs().len(), 1);
+}
+
+#[test]
+fn authorities_that_cannot_be_read_are_named() {
+    let settings = process::settings(&[
+        "--otlp-endpoint=https://127.0.0.1:1",
+        "--otlp-ca=/nowhere/ca.crt",
+    ]);
+    let error = service_runtime::telemetry::start("told", &settings).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/ca.crt"), "{error}");
+}

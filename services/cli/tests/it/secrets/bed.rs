@@ -16,6 +16,7 @@ use testkit::redis_server::RedisServer;
 use tokio::process::{Child, Command};
 
 use super::search::Outputs;
+use crate::collector::Collector;
 use crate::command::{Ended, agentic, end};
 use crate::mesh::Place;
 
@@ -35,6 +36,7 @@ pub struct Bed {
     home: TempDir,
     ports: [String; 2],
     processes: Vec<Child>,
+    collector: Option<Collector>,
     _redis: RedisServer,
 }
 
@@ -70,6 +72,7 @@ impl Bed {
         ];
         let password = value(&planted, "password of Redis");
         let redis = RedisServer::start(home.path(), password).await?;
+        let collector = Collector::start(&["traces", "metrics", "logs"]).await?;
         let mut bed = Self {
             outputs: Outputs::default(),
             database: Database::empty().await?,
@@ -77,6 +80,7 @@ impl Bed {
             url: String::new(),
             ports: Place::new()?.ports(),
             processes: Vec::new(),
+            collector: Some(collector),
             _redis: redis,
             home,
             planted,
@@ -204,6 +208,7 @@ impl Bed {
         let program = Path::new(env!("CARGO_BIN_EXE_agentic")).with_file_name(name);
         ensure!(program.exists(), "{} is not built", program.display());
         let out = File::create(self.path(&format!("{name}.log")))?;
+        let collector = self.collector.as_ref().context("it has ended")?;
         let child = Command::new(program)
             .args([
                 "--listen=127.0.0.1:0",
@@ -215,6 +220,7 @@ impl Bed {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.home.path())
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())
             .env(
                 "AWS_SECRET_ACCESS_KEY",
                 self.value("variable of the processes"),
@@ -260,6 +266,9 @@ impl Bed {
             .args(["--token-file", &self.path(token)])
             .args(arguments)
             .env("AGENTIC_LOG", "debug");
+        if let Some(collector) = &self.collector {
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+        }
         end(command).await
     }
 
@@ -272,8 +281,31 @@ impl Bed {
         Ok(ended)
     }
 
-    /// Keeps all that lies about: logs of processes, their data, the database.
+    fn stop(&mut self) {
+        for process in &mut self.processes {
+            if let Some(pid) = process.id().and_then(|pid| i32::try_from(pid).ok()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+        }
+        // What was deployed ends with its agent only when that stops in order.
+        for mut process in self.processes.drain(..) {
+            for _ in 0..200 {
+                if matches!(process.try_wait(), Ok(Some(_)) | Err(_)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let _ = process.start_kill();
+        }
+    }
+
+    /// Stops the mesh and keeps all that lies about: logs of processes, their telemetry, their data, the database.
     pub async fn collect(&mut self) -> Result<()> {
+        // They send the rest of their telemetry when they end.
+        self.stop();
+        let collector = self.collector.take().context("it has ended")?;
+        let telemetry = collector.stop_and_say().await?;
+        self.outputs.add("telemetry", telemetry.as_bytes());
         let agents = AGENTS.map(|kind| format!("{kind}-agent"));
         for name in agents.iter().map(String::as_str).chain(["orchestrator"]) {
             let log = fs::read(self.path(&format!("{name}.log")))?;
@@ -301,21 +333,7 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        for process in &mut self.processes {
-            if let Some(pid) = process.id().and_then(|pid| i32::try_from(pid).ok()) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            }
-        }
-        // What was deployed ends with its agent only when that stops in order.
-        for process in &mut self.processes {
-            for _ in 0..200 {
-                if matches!(process.try_wait(), Ok(Some(_)) | Err(_)) {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            let _ = process.start_kill();
-        }
+        self.stop();
     }
 }
 

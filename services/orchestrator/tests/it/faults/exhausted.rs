@@ -9,8 +9,9 @@ use super::bed::Bed;
 use super::figures::Figures;
 use super::load;
 
-// The commit that is under way, and the one that comes after it.
+// A connection for what is read before, and the commit.
 const BOUND: Duration = Duration::from_secs(15);
+const OTHERS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exhausted_pool_refuses_in_bounded_time_and_recovers_by_itself() {
@@ -29,8 +30,15 @@ async fn an_exhausted_pool_refuses_in_bounded_time_and_recovers_by_itself() {
     let request = load::request("while-it-is-locked");
     let mut client = bed.client(0);
     let asked = Instant::now();
-    let refused = client.create_once(request.clone()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    // However many ask: nobody waits for the others' time to pass, one after the other.
+    let others = (0..OTHERS).map(|number| load::request(&format!("beside-{number}")));
+    let refusals = others
+        .chain([request.clone()])
+        .map(|request| client.create_once(request));
+    for refused in futures::future::join_all(refusals).await {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    }
     let waited = asked.elapsed();
     assert!(waited < BOUND, "a refusal took {waited:?}");
 

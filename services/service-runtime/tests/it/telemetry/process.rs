@@ -29,12 +29,18 @@ struct Settings {
     telemetry: TelemetryArgs,
 }
 
+/// What a command line says of telemetry.
+pub fn settings(arguments: &[&str]) -> TelemetryArgs {
+    let arguments = ["process"].iter().chain(arguments);
+    Settings::parse_from(arguments).telemetry
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "run by other tests as a process of its own"]
 async fn process() {
-    let settings = Settings::parse_from(["process"]);
+    let settings = settings(&[]);
     redaction::process().register("PLANTED", SECRET);
-    let telemetry = telemetry::start("told", &settings.telemetry).unwrap();
+    let telemetry = telemetry::start("told", &settings).unwrap();
     let part = env::var_os(PART).expect("other tests say which part to play");
     match part.to_str().unwrap() {
         "tells" => tells(),

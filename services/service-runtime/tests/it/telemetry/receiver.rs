@@ -30,7 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 /// What was sent.
@@ -148,18 +148,33 @@ impl LogsService for Takes {
 pub struct Receiver {
     takes: Takes,
     endpoint: String,
+    authority: String,
     _serving: JoinSet<Result<(), tonic::transport::Error>>,
 }
 
 impl Receiver {
     pub async fn start() -> Self {
+        Self::serve(Server::builder(), "http", String::new()).await
+    }
+
+    /// With a certificate of an authority that nobody else knows.
+    pub async fn start_with_tls() -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let certificate = made.cert.pem();
+        let identity = Identity::from_pem(&certificate, made.signing_key.serialize_pem());
+        let tls = ServerTlsConfig::new().identity(identity);
+        let server = Server::builder().tls_config(tls).unwrap();
+        Self::serve(server, "https", certificate).await
+    }
+
+    async fn serve(mut server: Server, scheme: &str, authority: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let endpoint = format!("{scheme}://{}", listener.local_addr().unwrap());
         let takes = Takes {
             sent: Arc::default(),
             log_records: watch::Sender::new(0),
         };
-        let server = Server::builder()
+        let server = server
             .add_service(TraceServiceServer::new(takes.clone()))
             .add_service(MetricsServiceServer::new(takes.clone()))
             .add_service(LogsServiceServer::new(takes.clone()));
@@ -168,12 +183,18 @@ impl Receiver {
         Self {
             takes,
             endpoint,
+            authority,
             _serving: serving,
         }
     }
 
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Who vouches for it, as PEM.
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// Ends when log records have come.

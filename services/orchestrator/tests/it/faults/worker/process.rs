@@ -71,6 +71,7 @@ async fn process() {
         log: "info".to_owned(),
         log_format: LogFormat::Json,
         otlp_endpoint: None,
+        otlp_ca: None,
     };
     let _telemetry = telemetry::start("worker", &settings).unwrap();
     let stop = shutdown::on_signal(&TaskTracker::new()).unwrap();

@@ -26,14 +26,15 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts one, and waits until it listens.
-    pub async fn start() -> Result<Self> {
+    /// Starts one that says what it receives of these, such as `traces`, and waits until it listens.
+    pub async fn start(signals: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let [grpc, http] = free_addresses()?;
         let mut child = Command::new(testkit::requirement::peer_program("rotel"))
             .arg("start")
             .args(["--exporter", "blackhole"])
-            .args(["--debug-log", "traces", "--debug-log-verbosity", "detailed"])
+            .args(signals.iter().flat_map(|signal| ["--debug-log", signal]))
+            .args(["--debug-log-verbosity", "detailed"])
             .args(["--otlp-grpc-endpoint", &grpc])
             .args(["--otlp-http-endpoint", &http])
             .args(["--pid-file".as_ref(), folder.path().join("pid").as_os_str()])
@@ -67,13 +68,17 @@ impl Collector {
         &self.endpoint
     }
 
-    /// Stops it, and says what it received.
-    pub async fn stop(mut self) -> Result<Vec<Span>> {
+    /// Stops it, and says which spans it received.
+    pub async fn stop(self) -> Result<Vec<Span>> {
+        Ok(read(&self.stop_and_say().await?))
+    }
+
+    /// Stops it, and says in its words what it received.
+    pub async fn stop_and_say(mut self) -> Result<String> {
         let pid = self.child.id().context("the collector has ended")?;
         kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?;
         tokio::time::timeout(PATIENCE, self.child.wait()).await??;
-        let text = self.out.join_next().await.context("nobody reads")???;
-        Ok(read(&text))
+        Ok(self.out.join_next().await.context("nobody reads")???)
     }
 }
 
