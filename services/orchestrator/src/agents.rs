@@ -81,6 +81,8 @@ struct Connected {
     // When it was given work last.
     last_given: Option<Instant>,
     trouble: Option<Trouble>,
+    // Others are preferred until then.
+    avoided_until: Option<Instant>,
     leased: HashSet<String>,
     release: HashSet<String>,
     stop: HashSet<String>,
@@ -111,9 +113,12 @@ impl Agents {
                     && agent.is_eligible(now)
             })
             .max_by_key(|(_, agent)| {
-                let avoided = agent.trouble.as_ref();
-                let avoided = avoided.is_some_and(|trouble| trouble.is_avoided(now));
-                (!avoided, agent.free_slot_count(), Reverse(agent.last_given))
+                let preferred = !agent.is_avoided(now);
+                (
+                    preferred,
+                    agent.free_slot_count(),
+                    Reverse(agent.last_given),
+                )
             })?;
         agent.last_given = Some(now);
         let key = uuid::Uuid::now_v7().to_string();
@@ -214,6 +219,7 @@ impl Agents {
             paused_until: None,
             last_given: None,
             trouble: None,
+            avoided_until: None,
             leased: HashSet::new(),
             release: HashSet::new(),
             stop: HashSet::new(),
@@ -230,6 +236,7 @@ impl Agents {
             agent.draining = known.draining;
             agent.reachable = known.reachable;
             agent.trouble = known.trouble;
+            agent.avoided_until = known.avoided_until;
             if !known.lost.is_cancelled() {
                 agent.lost = known.lost;
                 // Nor is it a sign of life: a greeting may be all that comes through.

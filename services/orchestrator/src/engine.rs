@@ -33,6 +33,7 @@ pub mod live;
 mod mesh;
 mod quota;
 mod record;
+pub mod shown_logs;
 pub mod step;
 pub mod submit;
 pub mod sweep;
@@ -42,6 +43,7 @@ pub mod workflow;
 use committer::{Committed, Committer};
 pub use error::{EngineError, store};
 use quota::Quota;
+use shown_logs::ShownLogs;
 use step::{Effect, Input, Setting, Stepped};
 use touch::Touch;
 use workflow::Workflow;
@@ -78,6 +80,7 @@ struct Shared {
     hints: Hints,
     bus: Bus,
     logs: Logs,
+    shown_logs: ShownLogs,
     clock: Arc<Clock>,
     touch: Touch,
     quota: Quota,
@@ -136,6 +139,7 @@ impl Engine {
                 hints: Hints::default(),
                 bus: parts.bus,
                 logs: parts.logs,
+                shown_logs: ShownLogs::default(),
                 clock: parts.clock,
                 touch: Touch::default(),
                 quota: Quota::new(parts.live_workflows),
@@ -194,6 +198,11 @@ impl Engine {
     /// does: who watches should watch there.
     pub async fn out_of_touch(&self) {
         self.shared.touch.lost().await;
+    }
+
+    /// Whether no other replica is known.
+    pub fn is_alone(&self) -> bool {
+        self.shared.hints.is_alone()
     }
 
     /// Live logs.

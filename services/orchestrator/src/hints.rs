@@ -51,6 +51,15 @@ pub enum Hint {
     Waiting(AgentType),
     /// An agent is to be drained.
     Drain(InstanceId),
+    /// Somebody reads the logs of a workflow, and does not have what its attempts say elsewhere.
+    LogsWanted {
+        /// Workflow.
+        workflow_id: WorkflowId,
+        /// Began just now: what was said before is wanted, too.
+        from_start: bool,
+    },
+    /// Lines of a workflow were written for who reads them elsewhere.
+    LogsWritten(WorkflowId),
     /// A replica came: there is somebody to tell.
     Hello,
     /// Hints may have been missed.
@@ -76,6 +85,8 @@ struct Pending {
     changed: HashMap<Uuid, (i64, bool)>,
     waiting: HashSet<i32>,
     drains: HashSet<Uuid>,
+    logs_wanted: HashMap<Uuid, bool>,
+    logs_written: HashSet<Uuid>,
     hello: bool,
 }
 
@@ -114,6 +125,20 @@ impl Hints {
     pub fn drain(&self, instance_id: InstanceId) {
         self.say(|pending| {
             pending.drains.insert(instance_id.0);
+        });
+    }
+
+    /// Somebody reads the logs of a workflow here.
+    pub fn logs_wanted(&self, workflow_id: WorkflowId, from_start: bool) {
+        self.say(|pending| {
+            *pending.logs_wanted.entry(workflow_id.0).or_default() |= from_start;
+        });
+    }
+
+    /// Lines of a workflow were written for who reads them elsewhere.
+    pub fn logs_written(&self, workflow_id: WorkflowId) {
+        self.say(|pending| {
+            pending.logs_written.insert(workflow_id.0);
         });
     }
 

@@ -3,10 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use contracts::id::WorkflowId;
 use contracts::orchestrator::WatchWorkflowLogsResponse;
+use contracts::task::{Log, LogLevel, LogStream};
+use contracts::wire_time;
 
 // Enough to see what led up to now.
 const LINES: usize = 1000;
@@ -14,8 +16,14 @@ const BYTES: usize = 1024 * 1024;
 // A reader that lags further misses live lines, and is told so; the artifact has them.
 const QUEUE: usize = 1024;
 
-/// A line of log, as it is sent.
-pub type Line = Arc<WatchWorkflowLogsResponse>;
+/// A line of log.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Among all lines of the workflow that this process has.
+    pub sequence: i64,
+    /// As it is sent.
+    pub said: Arc<WatchWorkflowLogsResponse>,
+}
 
 /// One per process.
 #[derive(Debug, Clone, Default)]
@@ -27,39 +35,94 @@ pub struct Logs {
 struct Tail {
     lines: VecDeque<Line>,
     bytes: usize,
+    next: i64,
     live: broadcast::Sender<Line>,
+    elsewhere: watch::Sender<()>,
+}
+
+/// What a reader of the logs of a workflow gets.
+#[derive(Debug)]
+pub struct Followed {
+    /// What is at hand.
+    pub at_hand: Vec<Line>,
+    /// What follows, until the workflow ends.
+    pub lines: broadcast::Receiver<Line>,
+    /// That another process wrote lines.
+    pub elsewhere: watch::Receiver<()>,
+    // Dropped last, when nobody is counted any more.
+    _leave: Leave,
+}
+
+#[derive(Debug)]
+struct Leave {
+    logs: Logs,
+    workflow_id: WorkflowId,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let mut tails = self.logs.lock();
+        if tails.get(&self.workflow_id).is_some_and(Tail::is_idle) {
+            tails.remove(&self.workflow_id);
+        }
+    }
 }
 
 impl Logs {
     /// Adds a line.
     pub fn push(&self, workflow_id: WorkflowId, line: WatchWorkflowLogsResponse) {
-        let line = Arc::new(line);
         let mut tails = self.lock();
         let tail = tails.entry(workflow_id).or_insert_with(Tail::new);
-        tail.bytes += size(&line);
+        let line = Line {
+            sequence: tail.next,
+            said: Arc::new(line),
+        };
+        tail.next += 1;
+        tail.bytes += line.size();
         tail.lines.push_back(line.clone());
         while tail.lines.len() > LINES || tail.bytes > BYTES {
             let Some(oldest) = tail.lines.pop_front() else {
                 break;
             };
-            tail.bytes -= size(&oldest);
+            tail.bytes -= oldest.size();
         }
         // Without readers there is nobody to tell.
         let _ = tail.live.send(line);
     }
 
     /// What is at hand, and what follows.
-    pub fn follow(&self, workflow_id: WorkflowId) -> (Vec<Line>, broadcast::Receiver<Line>) {
+    pub fn follow(&self, workflow_id: WorkflowId) -> Followed {
         let mut tails = self.lock();
         let tail = tails.entry(workflow_id).or_insert_with(Tail::new);
-        (tail.lines.iter().cloned().collect(), tail.live.subscribe())
+        Followed {
+            at_hand: tail.lines.iter().cloned().collect(),
+            lines: tail.live.subscribe(),
+            elsewhere: tail.elsewhere.subscribe(),
+            _leave: Leave {
+                logs: self.clone(),
+                workflow_id,
+            },
+        }
     }
 
-    /// Whether nothing was ever said.
-    pub fn is_idle(&self, workflow_id: WorkflowId) -> bool {
-        self.lock()
+    /// Another process wrote lines of the workflow.
+    pub fn written_elsewhere(&self, workflow_id: WorkflowId) {
+        if let Some(tail) = self.lock().get(&workflow_id) {
+            tail.elsewhere.send_replace(());
+        }
+    }
+
+    /// Workflows that are read here, or were spoken of.
+    pub fn workflows(&self) -> Vec<WorkflowId> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// Whether anything is at hand.
+    pub fn has_lines(&self, workflow_id: WorkflowId) -> bool {
+        let tails = self.lock();
+        tails
             .get(&workflow_id)
-            .is_none_or(|tail| tail.lines.is_empty() && tail.live.receiver_count() <= 1)
+            .is_some_and(|tail| !tail.lines.is_empty())
     }
 
     /// The workflow has ended: its readers are done.
@@ -77,19 +140,42 @@ impl Tail {
         Self {
             lines: VecDeque::new(),
             bytes: 0,
+            next: 0,
             live: broadcast::Sender::new(QUEUE),
+            elsewhere: watch::Sender::new(()),
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.lines.is_empty() && self.live.receiver_count() == 0
     }
 }
 
-fn size(line: &Line) -> usize {
-    line.log.as_ref().map_or(0, |log| log.text.len())
-}
+impl Line {
+    /// Stands for lines that came too fast.
+    pub fn missed(sequence: i64, count: u64) -> Self {
+        let log = Log {
+            stream: LogStream::Agent.into(),
+            level: LogLevel::Warn.into(),
+            text: format!("{count} lines were too fast for this reader; the log artifact has them"),
+        };
+        Self {
+            sequence,
+            said: Arc::new(WatchWorkflowLogsResponse {
+                time: Some(wire_time::now()),
+                log: Some(log),
+                ..WatchWorkflowLogsResponse::default()
+            }),
+        }
+    }
 
+    /// Bytes of its text.
+    pub fn size(&self) -> usize {
+        self.said.log.as_ref().map_or(0, |log| log.text.len())
+    }
+}
 #[cfg(test)]
 mod tests {
-    use contracts::task::Log;
-
     use super::*;
 
     #[test]
@@ -110,7 +196,7 @@ mod tests {
                 },
             );
         }
-        let (lines, _) = logs.follow(workflow);
+        let lines = logs.follow(workflow).at_hand;
         assert!(
             lines.len() < 600,
             "a megabyte is the most, not {} lines",
@@ -120,6 +206,7 @@ mod tests {
             lines
                 .last()
                 .unwrap()
+                .said
                 .log
                 .as_ref()
                 .unwrap()
@@ -127,6 +214,20 @@ mod tests {
                 .starts_with("2999 ")
         );
         logs.end(workflow);
-        assert!(logs.follow(workflow).0.is_empty());
+        assert!(logs.follow(workflow).at_hand.is_empty());
+    }
+
+    #[test]
+    fn nothing_stays_of_a_workflow_that_nobody_reads_and_nobody_spoke_of() {
+        let logs = Logs::default();
+        let workflow = WorkflowId::new();
+        let (first, second) = (logs.follow(workflow), logs.follow(workflow));
+        drop(first);
+        assert_eq!(logs.workflows(), [workflow]);
+        drop(second);
+        assert!(logs.workflows().is_empty());
+        logs.push(workflow, WatchWorkflowLogsResponse::default());
+        drop(logs.follow(workflow));
+        assert!(logs.has_lines(workflow));
     }
 }

@@ -26,6 +26,7 @@ pub mod enrolment;
 pub mod eras;
 pub mod events;
 pub mod hints;
+pub mod log_lines;
 mod migrate;
 pub mod pipelines;
 pub mod replicas;

@@ -15,7 +15,7 @@ use super::{Agents, Connected, LOST_AFTER, SUSPECT_AFTER};
 const DISTRUST: Duration = Duration::from_secs(15);
 /// Longest such time: an agent that was repaired must not be forgotten.
 const DISTRUST_MOST: Duration = Duration::from_mins(5);
-/// For so long others are preferred to one whose task ran out of time. Not for ever: what never gets work never does well.
+/// For so long others are preferred to one whose task ran out of time. Not for ever: it may be well again.
 const AVOIDED: Duration = Duration::from_mins(1);
 /// Clocks that differ less are none of anybody's concern.
 const CLOCK_OFF: f64 = 5.0;
@@ -26,7 +26,6 @@ pub(super) struct Trouble {
     why: String,
     count: u32,
     until: Instant,
-    avoided_until: Instant,
 }
 
 impl Trouble {
@@ -40,12 +39,10 @@ impl Trouble {
             None => 0,
         };
         let pause = DISTRUST.saturating_mul(1 << count.min(16));
-        let until = now + pause.min(DISTRUST_MOST);
         Self {
             why,
             count: count.saturating_add(1),
-            until,
-            avoided_until: until,
+            until: now + pause.min(DISTRUST_MOST),
         }
     }
 
@@ -55,13 +52,7 @@ impl Trouble {
             why: why.to_owned(),
             count: earlier.as_ref().map_or(0, |trouble| trouble.count),
             until: earlier.map_or_else(Instant::now, |trouble| trouble.until),
-            avoided_until: Instant::now() + AVOIDED,
         }
-    }
-
-    /// Whether others are preferred.
-    pub(super) fn is_avoided(&self, now: Instant) -> bool {
-        now < self.avoided_until
     }
 
     /// Whether it keeps the agent from work.
@@ -86,6 +77,8 @@ impl Agents {
         if let Some(agent) = self.lock().get_mut(&instance_id) {
             let earlier = agent.trouble.take();
             agent.trouble = Some(Trouble::noted(earlier, why));
+            // Whatever else goes well there: the same task must not come back at once.
+            agent.avoided_until = Some(Instant::now() + AVOIDED);
         }
     }
 
@@ -98,6 +91,11 @@ impl Agents {
 }
 
 impl Connected {
+    /// Whether others are preferred.
+    pub(super) fn is_avoided(&self, now: Instant) -> bool {
+        self.avoided_until.is_some_and(|until| now < until)
+    }
+
     pub(super) fn state(&self, now: Instant) -> AgentState {
         let silent = now.duration_since(self.last_beat);
         if self.goodbye {

@@ -2,7 +2,7 @@
 //! the list of all agents of the mesh. Everything here is also found out without a hint, a second
 //! later.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -115,6 +115,11 @@ impl Engine {
             Hint::Drain(instance_id) => {
                 self.agents().drain(instance_id);
             }
+            Hint::LogsWanted {
+                workflow_id,
+                from_start,
+            } => self.show_logs(workflow_id, from_start),
+            Hint::LogsWritten(workflow_id) => self.logs().written_elsewhere(workflow_id),
             Hint::Hello => self.agents().tell_all(),
             Hint::Missed => {
                 self.shared.look_now.notify_one();
@@ -147,6 +152,20 @@ impl Engine {
                 if self.outdated(*id, sequences.get(id).copied().unwrap_or(i64::MAX)) {
                     self.forget(*id);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of the log lines of workflows that somebody else ended.
+    pub(super) async fn forget_logs(&self) -> Result<(), EngineError> {
+        let ids = self.logs().workflows();
+        for ids in ids.chunks(HELD) {
+            let client = self.store().client().await?;
+            let living: HashSet<_> = workflows::living(&client, ids).await?.into_iter().collect();
+            drop(client);
+            for id in ids.iter().filter(|id| !living.contains(id)) {
+                self.logs().end(*id);
             }
         }
         Ok(())

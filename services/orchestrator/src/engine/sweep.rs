@@ -15,7 +15,7 @@ use super::drive::{self, Begin};
 use super::live::{AnswerFacts, DecisionFacts};
 use super::mesh::about_a_second;
 use super::step::{self, Input, LEASE};
-use super::{Engine, EngineError, Outcome};
+use super::{Engine, EngineError, Outcome, shown_logs};
 use crate::agents::REMEMBERED;
 use crate::plan::event::{Event, Resolution};
 use crate::plan::state::TaskState;
@@ -156,6 +156,7 @@ async fn sweep(engine: &Engine) -> Result<(), EngineError> {
     let mut followed = shared.events.watched();
     if !shared.hints.is_alone() {
         followed.extend(engine.drives().keys().map(|(workflow_id, _)| *workflow_id));
+        engine.look_for_readers(&client).await?;
     }
     if !followed.is_empty() {
         for (workflow_id, sequence) in workflows::last_sequences(&client, &followed).await? {
@@ -260,6 +261,8 @@ async fn forget(engine: &Engine) -> Result<(), EngineError> {
     requests::forget(&client, engine.clock().now() - REQUESTS_KEPT).await?;
     agents::forget(&client, REMEMBERED).await?;
     drop(client);
+    shown_logs::forget(engine).await?;
+    engine.forget_logs().await?;
     engine.forget_ended().await
 }
 

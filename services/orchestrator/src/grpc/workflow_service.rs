@@ -361,12 +361,12 @@ impl Service for WorkflowService {
         let namespace = namespace::of(&request)?;
         let request = request.into_inner();
         let id = workflow_id(&request.workflow_id)?;
-        let (_, ended) = self.known(&namespace, id).await?;
+        self.known(&namespace, id).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let reader = logs::Reader {
             namespace,
             stage: request.stage,
-            follow: request.follow && !ended,
+            follow: request.follow,
         };
         self.run(
             reader.run(

@@ -24,6 +24,16 @@ pub(super) fn write(pending: &Pending) -> Vec<String> {
     }
     words.extend(pending.waiting.iter().map(|kind| format!("t{kind}")));
     words.extend(pending.drains.iter().map(|id| format!("d{}", short(*id))));
+    words.extend(pending.logs_wanted.iter().map(|(id, from_start)| {
+        let kind = if *from_start { 'b' } else { 'l' };
+        format!("{kind}{}", short(*id))
+    }));
+    words.extend(
+        pending
+            .logs_written
+            .iter()
+            .map(|id| format!("n{}", short(*id))),
+    );
     words.extend(pending.changed.iter().map(|(id, (sequence, stop))| {
         let kind = if *stop { 's' } else { 'w' };
         format!("{kind}{}:{sequence}", short(*id))
@@ -61,6 +71,11 @@ fn word(word: &str) -> Option<Hint> {
             .ok()
             .map(Hint::Waiting),
         "d" => Some(Hint::Drain(InstanceId(long(rest)?))),
+        "b" | "l" => Some(Hint::LogsWanted {
+            workflow_id: WorkflowId(long(rest)?),
+            from_start: kind == "b",
+        }),
+        "n" => Some(Hint::LogsWritten(WorkflowId(long(rest)?))),
         "w" | "s" => {
             let (id, sequence) = rest.split_once(':')?;
             Some(Hint::Changed {
@@ -95,9 +110,11 @@ mod tests {
         pending.changed.insert(workflow.0, (42, true));
         pending.drains.insert(agent.0);
         pending.waiting.insert(AgentType::E2e.into());
+        pending.logs_wanted.insert(workflow.0, true);
+        pending.logs_written.insert(workflow.0);
         let payloads = write(&pending);
         assert_eq!(payloads.len(), 1);
-        let text = format!("{} z9 w:: s!:1 tx  é", payloads[0]);
+        let text = format!("{} z9 w:: s!:1 tx l! n  é", payloads[0]);
         let hints: Vec<_> = read(&text).collect();
         assert_eq!(
             hints,
@@ -105,6 +122,11 @@ mod tests {
                 Hint::Hello,
                 Hint::Waiting(AgentType::E2e),
                 Hint::Drain(agent),
+                Hint::LogsWanted {
+                    workflow_id: workflow,
+                    from_start: true
+                },
+                Hint::LogsWritten(workflow),
                 Hint::Changed {
                     workflow_id: workflow,
                     sequence: 42,

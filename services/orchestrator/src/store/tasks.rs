@@ -182,6 +182,23 @@ pub async fn waiting_types(
         .collect()
 }
 
+/// Whether another replica drives an attempt of a workflow.
+pub async fn is_driven_elsewhere(
+    client: &impl GenericClient,
+    workflow_id: WorkflowId,
+    replica_id: &str,
+) -> Result<bool, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM tasks WHERE workflow_id = $1 AND leased AND owner <> $2)",
+        )
+        .await?;
+    let row = client
+        .query_one(&statement, &[&workflow_id.0, &replica_id])
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
 /// Renews all leases of a replica at once.
 pub async fn renew(
     client: &impl GenericClient,

@@ -212,6 +212,23 @@ pub async fn last_sequence(
         .transpose()
 }
 
+/// Those of many workflows that have not ended.
+pub async fn living(
+    client: &impl GenericClient,
+    workflow_ids: &[WorkflowId],
+) -> Result<Vec<WorkflowId>, StoreError> {
+    let ids: Vec<_> = workflow_ids.iter().map(|id| id.0).collect();
+    let statement = client
+        .prepare_cached(
+            "SELECT workflow_id FROM workflows WHERE workflow_id = ANY($1) AND end_time IS NULL",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&ids]).await?;
+    rows.iter()
+        .map(|row| Ok(WorkflowId(row.try_get(0)?)))
+        .collect()
+}
+
 /// Newest sequences of many workflows.
 pub async fn last_sequences(
     client: &impl GenericClient,

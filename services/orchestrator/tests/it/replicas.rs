@@ -10,13 +10,14 @@ use tokio::task::JoinSet;
 
 use contracts::orchestrator::{
     Agent, AgentState, CancelWorkflowRequest, DrainAgentRequest, GetAgentRequest,
-    ListAgentsRequest, WatchWorkflowsRequest, WorkflowEvent, WorkflowState,
-    watch_workflows_response, workflow_event,
+    ListAgentsRequest, StageDefinition, WatchWorkflowLogsRequest, WatchWorkflowLogsResponse,
+    WatchWorkflowsRequest, WorkflowEvent, WorkflowState, watch_workflows_response, workflow_event,
 };
-use contracts::task::AgentType;
+use contracts::task::{AgentType, Log, Verdict, task_event};
 
 use crate::database;
 use crate::mesh::{PATIENCE, Replica, app, assert_gapless, eventually, passing_agents};
+use crate::timeouts::only;
 
 const LISTENERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'agentic-orchestrator-hints'";
@@ -341,4 +342,108 @@ async fn a_replica_that_comes_later_knows_all_agents_at_once() {
     assert_eq!(seen[0].instance_id, agent.instance_id().to_string());
     first.stop().await;
     second.stop().await;
+}
+
+// Log lines of a workflow, as they come.
+async fn logs(
+    replica: &Replica,
+    workflow_id: &str,
+    stage: &str,
+    follow: bool,
+) -> tonic::Streaming<WatchWorkflowLogsResponse> {
+    let request = WatchWorkflowLogsRequest {
+        workflow_id: workflow_id.to_owned(),
+        stage: stage.to_owned(),
+        follow,
+    };
+    let stream = replica.workflows().watch_workflow_logs(request).await;
+    stream.unwrap().into_inner()
+}
+
+async fn line(stream: &mut tonic::Streaming<WatchWorkflowLogsResponse>) -> Option<String> {
+    let message = tokio::time::timeout(PATIENCE, stream.message()).await;
+    let line = message.expect("a line, or the end").unwrap()?;
+    Some(line.log.unwrap().text)
+}
+
+async fn rest(mut stream: tonic::Streaming<WatchWorkflowLogsResponse>) -> Vec<String> {
+    let mut lines = Vec::new();
+    while let Some(line) = line(&mut stream).await {
+        lines.push(line);
+    }
+    lines
+}
+
+fn says(text: &str) -> Step {
+    Step::Event(task_event::Payload::Log(Log {
+        text: text.to_owned(),
+        ..Log::default()
+    }))
+}
+
+#[tokio::test]
+async fn logs_of_an_attempt_are_live_on_every_replica_and_end_with_the_workflow() {
+    let database = database::migrated().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (driving, reading) = two(&database, folder.path()).await;
+    let (first, second, third) = (Gate::new(), Gate::new(), Gate::new());
+    let steps = |open: &Gate, end: &Gate| {
+        vec![
+            Step::Accept,
+            says("before anybody reads"),
+            Step::Wait(open.clone()),
+            says("while somebody reads"),
+            says(&"x".repeat(60_000)),
+            Step::Wait(end.clone()),
+            says("at the end"),
+            Step::finish(AgentType::Validation, Verdict::Passed),
+        ]
+    };
+    let scripts = vec![steps(&first, &second), steps(&first, &third)];
+    let scripts = std::sync::Mutex::new(scripts.into_iter());
+    let agent = ScriptedAgent::start(AgentType::Validation, move |_, _| {
+        scripts.lock().unwrap().next().unwrap()
+    })
+    .await
+    .unwrap();
+    let session = agent.connect(&driving.url, 1).await.unwrap();
+    session.reachable().await.unwrap();
+    let created = driving.create(only(StageDefinition::default())).await;
+    let id = created.workflow_id;
+    first.reached(1).await;
+
+    // Whoever only looks sees what is there now.
+    let looked = rest(logs(&reading, &id, "", false).await).await;
+    assert_eq!(looked, ["before anybody reads"]);
+    let other_stage = rest(logs(&reading, &id, "other", false).await).await;
+    assert!(other_stage.is_empty(), "{other_stage:?}");
+
+    let mut following = logs(&reading, &id, "only", true).await;
+    assert_eq!(line(&mut following).await.unwrap(), "before anybody reads");
+    first.open();
+    assert_eq!(line(&mut following).await.unwrap(), "while somebody reads");
+    assert_eq!(line(&mut following).await.unwrap().len(), 60_000);
+    // Who comes later gets the same, though it was shown long ago.
+    let later = logs(&reading, &id, "", true).await;
+    second.reached(1).await;
+    second.open();
+    assert_eq!(rest(following).await, ["at the end"]);
+    let all = rest(later).await;
+    let lengths: Vec<_> = all.iter().map(String::len).collect();
+    assert_eq!(lengths, [20, 20, 60_000, 10], "{all:?}");
+
+    // Without hints it takes a second or two longer.
+    let deaf = deaf(&database).await;
+    let id = driving
+        .create(only(StageDefinition::default()))
+        .await
+        .workflow_id;
+    let mut following = logs(&reading, &id, "", true).await;
+    assert_eq!(line(&mut following).await.unwrap(), "before anybody reads");
+    third.reached(1).await;
+    third.open();
+    assert_eq!(rest(following).await.last().unwrap(), "at the end");
+    drop(deaf);
+    driving.stop().await;
+    reading.stop().await;
 }

@@ -1,9 +1,13 @@
 //! Logs of one workflow: what is at hand, and what follows.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::sync::{broadcast, mpsc};
+use prost::Message;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Status;
 
 use contracts::error::Error;
@@ -15,13 +19,22 @@ use contracts::{LOG_ARTIFACT, LOG_ARTIFACT_OWN, wire_time};
 
 use crate::artifacts::ArtifactStore;
 use crate::engine::Engine;
+use crate::engine::shown_logs::WANTED_EVERY;
 use crate::grpc::store_error;
+use crate::logs::{Followed, Line};
 use crate::store::artifacts::{self, ArtifactRow};
+use crate::store::workflows;
 
 // More attempts than any workflow has; and a bound for one that does.
 const ATTEMPTS_MOST: i64 = 1000;
 // A line that is longer is cut in two.
 const LINE_BYTES: usize = 64 * 1024;
+// The guarantee behind the hints of other replicas.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+// For what a replica has at hand that is asked for it.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(1500);
+// For lines that were said before the end and written after it.
+const LAST_WITHIN: Duration = Duration::from_millis(500);
 
 type Sender = mpsc::Sender<Result<WatchWorkflowLogsResponse, Status>>;
 
@@ -33,6 +46,9 @@ pub(super) struct Reader {
     pub(super) follow: bool,
 }
 
+// An attempt whose whole log was kept.
+type Kept = HashSet<(String, i32)>;
+
 impl Reader {
     pub(super) async fn run(
         self,
@@ -41,80 +57,211 @@ impl Reader {
         workflow_id: WorkflowId,
         sender: Sender,
     ) {
-        let (at_hand, mut following) = engine.logs().follow(workflow_id);
-        let shown: HashSet<_> = at_hand
-            .iter()
-            .map(|line| (line.stage.clone(), line.attempt))
-            .collect();
-        if let Err(error) = self
-            .kept(&engine, &store, workflow_id, &shown, &sender)
-            .await
-        {
+        if let Err(error) = self.read(&engine, &store, workflow_id, &sender).await {
             // The reader may be gone.
             let _ = sender.send(Err(error.into())).await;
-            return;
         }
+    }
+
+    async fn read(
+        &self,
+        engine: &Engine,
+        store: &ArtifactStore,
+        workflow_id: WorkflowId,
+        sender: &Sender,
+    ) -> Result<(), Error> {
+        let mut followed = engine.logs().follow(workflow_id);
+        // Only now: whatever ends from here on is heard of.
+        let has_ended = self.has_ended(engine, workflow_id).await?;
+        if !has_ended {
+            want(engine, workflow_id, true).await?;
+        }
+        let at_hand = std::mem::take(&mut followed.at_hand);
+        let Some(kept) = self
+            .kept(engine, store, workflow_id, &at_hand, sender)
+            .await?
+        else {
+            return Ok(());
+        };
         for line in at_hand {
-            if self.wants(&line.stage) && sender.send(Ok((*line).clone())).await.is_err() {
-                return;
+            if !self.send(&line.said, sender).await {
+                return Ok(());
             }
         }
-        if !self.follow {
-            if engine.logs().is_idle(workflow_id) {
-                engine.logs().end(workflow_id);
-            }
-            return;
+        if has_ended {
+            return Ok(());
         }
+        let mut elsewhere = Elsewhere {
+            engine,
+            workflow_id,
+            kept,
+            seen: HashMap::new(),
+        };
+        if self.follow {
+            return self.follow(followed, &mut elsewhere, sender).await;
+        }
+        let driven = engine.is_driven_elsewhere(workflow_id).await;
+        if driven.map_err(Error::from)? {
+            // Whoever drives it may be dead: then there is nothing more to show.
+            let _ = tokio::time::timeout(ANSWERED_WITHIN, followed.elsewhere.changed()).await;
+            elsewhere.read(self, sender).await?;
+        }
+        Ok(())
+    }
+
+    // Goes on until the workflow ends, or the reader is gone.
+    async fn follow(
+        &self,
+        mut followed: Followed,
+        elsewhere: &mut Elsewhere<'_>,
+        sender: &Sender,
+    ) -> Result<(), Error> {
+        let (engine, workflow_id) = (elsewhere.engine, elsewhere.workflow_id);
+        let mut look = interval(LOOK_EVERY);
+        let mut again = interval(WANTED_EVERY);
         loop {
             let received = tokio::select! {
                 biased;
-                () = sender.closed() => return,
-                received = following.recv() => received,
+                () = sender.closed() => return Ok(()),
+                received = followed.lines.recv() => received,
+                // An error: the workflow has ended, and the branch above says so.
+                Ok(()) = followed.elsewhere.changed() => {
+                    if !elsewhere.read(self, sender).await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                _ = again.tick() => {
+                    want(engine, workflow_id, false).await?;
+                    continue;
+                }
+                _ = look.tick(), if !engine.is_alone() => {
+                    let has_ended = self.has_ended(engine, workflow_id).await?;
+                    if !elsewhere.read(self, sender).await? {
+                        return Ok(());
+                    }
+                    if has_ended {
+                        break;
+                    }
+                    continue;
+                }
             };
             let line = match received {
-                Ok(line) if self.wants(&line.stage) => (*line).clone(),
-                Ok(_) => continue,
-                Err(broadcast::error::RecvError::Lagged(count)) => missed(count),
+                Ok(line) => line,
+                Err(RecvError::Lagged(count)) => Line::missed(0, count),
                 // The workflow has ended.
-                Err(broadcast::error::RecvError::Closed) => return,
+                Err(RecvError::Closed) => break,
             };
-            if sender.send(Ok(line)).await.is_err() {
-                return;
+            if !self.send(&line.said, sender).await {
+                return Ok(());
             }
         }
+        if !engine.is_alone() {
+            // What was said last may be on its way.
+            tokio::time::sleep(LAST_WITHIN).await;
+            elsewhere.read(self, sender).await?;
+        }
+        Ok(())
     }
 
-    fn wants(&self, stage: &str) -> bool {
-        self.stage.is_empty() || self.stage == stage
+    async fn has_ended(&self, engine: &Engine, workflow_id: WorkflowId) -> Result<bool, Error> {
+        let found = async {
+            let client = engine.store().client().await?;
+            workflows::last_sequence(&client, &self.namespace, workflow_id).await
+        };
+        // What retention has taken away had ended.
+        let found = found.await.map_err(store_error)?;
+        Ok(found.is_none_or(|(_, has_ended)| has_ended))
     }
 
-    // The logs of attempts that are over and no longer at hand: each is one artifact.
+    // False: the reader is gone.
+    async fn send(&self, line: &WatchWorkflowLogsResponse, sender: &Sender) -> bool {
+        let is_wanted = self.stage.is_empty() || line.stage.is_empty() || self.stage == line.stage;
+        !is_wanted || sender.send(Ok(line.clone())).await.is_ok()
+    }
+
+    // The logs of attempts that are over and no longer at hand: each is one artifact. `None`: the reader is gone.
     async fn kept(
         &self,
         engine: &Engine,
         store: &ArtifactStore,
         workflow_id: WorkflowId,
-        shown: &HashSet<(String, i32)>,
+        at_hand: &[Line],
         sender: &Sender,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Kept>, Error> {
+        let shown: HashSet<_> = at_hand
+            .iter()
+            .map(|line| (line.said.stage.clone(), line.said.attempt))
+            .collect();
         let stage = Some(self.stage.as_str()).filter(|stage| !stage.is_empty());
         let rows = async {
             let client = engine.store().client().await?;
             let namespace = &self.namespace;
             artifacts::list(&client, namespace, workflow_id, stage, 0, ATTEMPTS_MOST).await
         };
+        let mut kept = Kept::new();
         for row in rows.await.map_err(store_error)? {
             let artifact = &row.artifact;
             let of = (artifact.stage.clone().unwrap_or_default(), artifact.attempt);
-            if artifact.name == LOG_ARTIFACT
-                && !shown.contains(&of)
-                && !send_kept(store, &row, sender).await?
-            {
-                return Ok(());
+            if artifact.name != LOG_ARTIFACT || shown.contains(&of) {
+                continue;
+            }
+            if !send_kept(store, &row, sender).await? {
+                return Ok(None);
+            }
+            kept.insert(of);
+        }
+        Ok(Some(kept))
+    }
+}
+
+// Lines of attempts that other replicas drive.
+struct Elsewhere<'e> {
+    engine: &'e Engine,
+    workflow_id: WorkflowId,
+    kept: Kept,
+    // By replica, how far.
+    seen: HashMap<String, i64>,
+}
+
+impl Elsewhere<'_> {
+    // Sends what is new. False: the reader is gone.
+    async fn read(&mut self, reader: &Reader, sender: &Sender) -> Result<bool, Error> {
+        loop {
+            let unseen = self.engine.unseen_lines(self.workflow_id, &self.seen).await;
+            let (rows, more) = unseen.map_err(Error::from)?;
+            for row in rows {
+                self.seen.insert(row.replica_id, row.sequence);
+                // One of a newer version, perhaps; the artifact has it.
+                let Ok(line) = WatchWorkflowLogsResponse::decode(row.line.as_slice()) else {
+                    continue;
+                };
+                if self.kept.contains(&(line.stage.clone(), line.attempt)) {
+                    continue;
+                }
+                if !reader.send(&line, sender).await {
+                    return Ok(false);
+                }
+            }
+            if !more {
+                return Ok(true);
             }
         }
-        Ok(())
     }
+}
+
+async fn want(engine: &Engine, workflow_id: WorkflowId, from_start: bool) -> Result<(), Error> {
+    if engine.is_alone() {
+        return Ok(());
+    }
+    let wanted = engine.want_logs(workflow_id, from_start).await;
+    wanted.map_err(Error::from)
+}
+
+fn interval(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 // False: the reader is gone.
@@ -174,16 +321,4 @@ async fn send_line(row: &ArtifactRow, line: &[u8], sender: &Sender) -> bool {
         log: Some(log),
     };
     sender.send(Ok(line)).await.is_ok()
-}
-
-fn missed(count: u64) -> WatchWorkflowLogsResponse {
-    WatchWorkflowLogsResponse {
-        time: Some(wire_time::now()),
-        log: Some(Log {
-            stream: LogStream::Agent.into(),
-            level: LogLevel::Warn.into(),
-            text: format!("{count} lines were too fast for this reader; the log artifact has them"),
-        }),
-        ..WatchWorkflowLogsResponse::default()
-    }
 }
