@@ -59,28 +59,37 @@ fn serve(
     surroundings: &Surroundings,
     telemetry: &service_runtime::telemetry::TelemetryArgs,
 ) -> Result<Exit, Error> {
+    let cannot_start = |source| Error::System {
+        doing: "cannot start",
+        source,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|source| Error::System {
-            doing: "cannot start",
-            source,
-        })?;
-    let ended = runtime.block_on(async {
-        let telemetry = service_runtime::telemetry::start("agentic", telemetry)
-            .map_err(|error| Error::Configuration(chain(&error)))?;
-        // The root of the trace that goes on in every service.
-        let span = if arguments.verb.is_service() {
-            tracing::Span::none()
-        } else {
-            let name = format!("agentic {}", arguments.verb.name());
-            tracing::info_span!("agentic", otel.name = name)
-        };
-        verb::run(arguments.verb, surroundings, &telemetry)
-            .instrument(span)
-            .await
-    });
+        .map_err(cannot_start)?;
+    // Of its own: what the verb left behind holds spans open, which must end before they can be sent.
+    let sending = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(cannot_start)?;
+    let started = {
+        let _sending = sending.enter();
+        service_runtime::telemetry::start("agentic", telemetry)
+    };
+    let telemetry = started.map_err(|error| Error::Configuration(chain(&error)))?;
+    // The root of the trace that goes on in every service.
+    let span = if arguments.verb.is_service() {
+        tracing::Span::none()
+    } else {
+        let name = format!("agentic {}", arguments.verb.name());
+        tracing::info_span!("agentic", otel.name = name)
+    };
+    let running = verb::run(arguments.verb, surroundings, &telemetry).instrument(span);
+    let ended = runtime.block_on(running);
     runtime.shutdown_timeout(LEFTOVERS);
+    drop(telemetry);
+    sending.shutdown_background();
     ended
 }
 

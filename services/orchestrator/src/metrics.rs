@@ -136,7 +136,7 @@ impl Instruments {
             agents: gauge("agentic.agent.count", "Agents connected to this replica"),
             eras_waiting: gauge(
                 "agentic.retention.waiting",
-                "Eras past retention that wait for workflows which have not ended",
+                "Eras past retention that wait for workflows which have not ended, or for their tables",
             ),
             eras_dropped: counter(
                 "agentic.retention.dropped",
@@ -181,7 +181,7 @@ pub fn commit(transition_count: usize, took: Duration) {
     INSTRUMENTS.commit_duration.record(took.as_secs_f64(), &[]);
 }
 
-/// So many eras are past retention, but for workflows that have not ended.
+/// So many eras are past retention, and wait for workflows that have not ended or for their tables.
 pub fn eras_wait(count: usize) {
     let count = u64::try_from(count).unwrap_or(u64::MAX);
     INSTRUMENTS.eras_waiting.record(count, &[]);

@@ -108,7 +108,16 @@ impl Keeper {
                             );
                         }
                     }
-                    Passed::NotYet | Passed::Busy => {}
+                    Passed::Busy => {
+                        found.insert(era.era);
+                        if !waiting.contains(&era.era) {
+                            tracing::info!(
+                                era = era.era,
+                                "an era past retention waits for others that hold its tables"
+                            );
+                        }
+                    }
+                    Passed::NotYet => {}
                 }
             }
             if detached {

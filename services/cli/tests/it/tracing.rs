@@ -117,6 +117,22 @@ async fn a_collector_that_is_away_or_silent_keeps_no_command_from_ending() -> Re
     Ok(())
 }
 
+#[tokio::test]
+async fn a_command_that_reaches_no_mesh_sends_its_span_all_the_same() -> Result<()> {
+    testkit::require!(Rotel, Ok(()));
+    let collector = Collector::start(&["traces"]).await?;
+    let home = tempfile::tempdir()?;
+    let mut list = agentic(home.path());
+    list.args(["--orchestrator", "http://127.0.0.1:1", "list"])
+        .env(ENDPOINT, collector.endpoint());
+    let ended = end(list).await?;
+    assert_eq!(ended.code, 4, "{ended:?}");
+    let spans = collector.stop().await?;
+    let root = only(&spans, |span| span.name == "agentic list");
+    assert_eq!(root.parent, "");
+    Ok(())
+}
+
 // The built-in template with one more test.
 fn telling_template(folder: &Path) -> Result<()> {
     let built_in =

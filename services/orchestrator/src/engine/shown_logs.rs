@@ -1,7 +1,7 @@
 //! Shows the log lines of attempts that are driven here to whoever reads them on another replica: as long as somebody
 //! does, they are written where that replica looks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl Engine {
     pub async fn unseen_lines(
         &self,
         workflow_id: WorkflowId,
-        seen: &HashMap<String, i64>,
+        seen: &BTreeMap<String, i64>,
     ) -> Result<(Vec<log_lines::LineRow>, bool), EngineError> {
         let client = self.store().client().await?;
         let replica_id = &self.shared.replica_id;

@@ -1,6 +1,6 @@
 //! Log lines on their way from the replica that drives an attempt to readers on others.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contracts::id::WorkflowId;
@@ -52,7 +52,7 @@ pub async fn unseen(
     client: &impl GenericClient,
     workflow_id: WorkflowId,
     replica_id: &str,
-    seen: &HashMap<String, i64>,
+    seen: &BTreeMap<String, i64>,
 ) -> Result<(Vec<LineRow>, bool), StoreError> {
     let statement = client
         .prepare_cached(

@@ -1,6 +1,6 @@
 //! Logs of one workflow: what is at hand, and what follows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -95,7 +95,7 @@ impl Reader {
             engine,
             workflow_id,
             kept,
-            seen: HashMap::new(),
+            seen: BTreeMap::new(),
         };
         if self.follow {
             return self.follow(followed, &mut elsewhere, sender).await;
@@ -221,7 +221,7 @@ struct Elsewhere<'e> {
     workflow_id: WorkflowId,
     kept: Kept,
     // By replica, how far.
-    seen: HashMap<String, i64>,
+    seen: BTreeMap<String, i64>,
 }
 
 impl Elsewhere<'_> {
