@@ -143,9 +143,10 @@ impl StoreError {
 
 /// The group commit is one large statement, whose best plan never changes: every table by its index.
 /// Planning it anew would take longer than running it, and a plan that was made while the tables were
-/// empty must not read them whole when they are not.
+/// empty must not read them whole when they are not. Bitmaps never tell an index which of its entries are dead: with tasks
+/// that come and go all the time, each look would read those of all that went since the last vacuum.
 const PLANNED_ONCE: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
-                            -c enable_mergejoin=off";
+                            -c enable_bitmapscan=off -c enable_mergejoin=off";
 /// The server notices within a minute that a client is gone without a word, and ends its session.
 const KEEP_ALIVE: &str = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 \
                           -c tcp_keepalives_count=3";

@@ -141,18 +141,20 @@ impl Statement {
             .map(|node| self.node(node))
             .sum();
         let pages = number("Shared Hit Blocks") + number("Shared Read Blocks");
-        // Whoever reads a CTE first is shown with its pages.
-        if kind != "CTE Scan" {
+        let table = node["Relation Name"].as_str().unwrap_or_default();
+        let history = |name: &str| table == name || table.starts_with(&format!("{name}_"));
+        let is_history = HISTORY.iter().any(|name| history(name));
+        // Whoever reads a CTE first is shown with its pages. How many pages the other tables have says how much came and
+        // went since the last vacuum, and nothing of history.
+        if kind != "CTE Scan" && (table.is_empty() || is_history) {
             self.pages += pages.saturating_sub(below);
         }
-        let table = node["Relation Name"].as_str().unwrap_or_default();
         let part = |name: &str| node[name].as_f64().unwrap_or(0.0);
         let seen = part("Actual Rows") + part("Rows Removed by Filter");
         if kind.ends_with("Scan") && !table.is_empty() {
             let index = node["Index Name"].as_str().unwrap_or("-");
             self.accesses.insert(format!("{kind} {table} {index}"));
-            let history = |name: &str| table == name || table.starts_with(&format!("{name}_"));
-            if kind == "Seq Scan" && seen > COUNTED && HISTORY.iter().any(|name| history(name)) {
+            if kind == "Seq Scan" && seen > COUNTED && is_history {
                 self.whole.insert(table.to_owned());
             }
         }
@@ -164,7 +166,7 @@ impl Statement {
 pub fn write(runs: &[(u32, Plans)]) {
     let mut text = String::from(
         "# What the database does for a mesh at work, by finished workflows\n\n\
-         Pages are those that one execution touches, on average; `auto_explain` of the same run.\n",
+         Pages are those of tables with history that one execution touches, on average; `auto_explain` of the same run.\n",
     );
     let statements: BTreeSet<&String> = runs
         .iter()
