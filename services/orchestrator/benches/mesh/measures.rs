@@ -298,9 +298,11 @@ async fn fill(machine: &Machine, count: i64) {
                 m.end_time FROM model m, copies c"
     );
     connection.batch_execute(&fill).await.unwrap();
-    // While it ran, what died could not be taken away: more of it the longer it took, and history is to be the only
-    // difference.
-    connection.batch_execute("VACUUM (ANALYZE)").await.unwrap();
+    // While it ran, what died could not be taken away: more of it the longer it took. And what it wrote is still on its
+    // way to the disk. History is to be the only difference.
+    for rest in ["VACUUM (ANALYZE)", "CHECKPOINT"] {
+        connection.batch_execute(rest).await.unwrap();
+    }
 }
 
 async fn watch_delay(machine: &Machine, report: &mut Report) {

@@ -100,7 +100,7 @@ impl Plans {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let statement = self.statements.entry(text).or_default();
         statement.executions += 1;
-        statement.node(&plan["Plan"]);
+        statement.node(&plan["Plan"], "");
     }
 
     /// What became worse since a run with less history: what was read as a whole, or more pages.
@@ -131,17 +131,23 @@ impl Statement {
     }
 
     // Adds a node and what is below it; answers the pages of both.
-    fn node(&mut self, node: &Value) -> u64 {
+    fn node(&mut self, node: &Value, above: &str) -> u64 {
         let number = |name: &str| node[name].as_u64().unwrap_or(0);
         let kind = node["Node Type"].as_str().unwrap_or_default();
+        let own = node["Relation Name"].as_str().unwrap_or_default();
+        // Bitmaps of indices do not say whose they are.
+        let table = if own.is_empty() && kind.starts_with("Bitmap") {
+            above
+        } else {
+            own
+        };
         let below: u64 = node["Plans"]
             .as_array()
             .into_iter()
             .flatten()
-            .map(|node| self.node(node))
+            .map(|node| self.node(node, table))
             .sum();
         let pages = number("Shared Hit Blocks") + number("Shared Read Blocks");
-        let table = node["Relation Name"].as_str().unwrap_or_default();
         let history = |name: &str| table == name || table.starts_with(&format!("{name}_"));
         let is_history = HISTORY.iter().any(|name| history(name));
         // Whoever reads a CTE first is shown with its pages. How many pages the other tables have says how much came and
@@ -151,7 +157,7 @@ impl Statement {
         }
         let part = |name: &str| node[name].as_f64().unwrap_or(0.0);
         let seen = part("Actual Rows") + part("Rows Removed by Filter");
-        if kind.ends_with("Scan") && !table.is_empty() {
+        if kind.ends_with("Scan") && !own.is_empty() {
             let index = node["Index Name"].as_str().unwrap_or("-");
             self.accesses.insert(format!("{kind} {table} {index}"));
             if kind == "Seq Scan" && seen > COUNTED && is_history {
