@@ -149,7 +149,7 @@ async fn show(engine: &Engine, workflow_id: WorkflowId, again: &Notify) {
     let mut last = -1;
     let mut forgotten = Instant::now();
     loop {
-        last = lines.last().map_or(last, |line| last.max(line.sequence));
+        last = lines.iter().map(|line| line.sequence).fold(last, i64::max);
         if let Err(error) = engine.write_lines(workflow_id, &lines).await {
             // The artifact has them.
             tracing::warn!(error = ?error, agentic.workflow.id = %workflow_id, "log lines were not shown to other replicas");

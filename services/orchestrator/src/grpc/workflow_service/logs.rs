@@ -126,20 +126,16 @@ impl Reader {
                 received = followed.lines.recv() => received,
                 // An error: the workflow has ended, and the branch above says so.
                 Ok(()) = followed.elsewhere.changed() => {
-                    if !elsewhere.read(self, sender).await? {
-                        return Ok(());
-                    }
+                    or_later(elsewhere.read(self, sender).await, true);
                     continue;
                 }
                 _ = again.tick() => {
-                    want(engine, workflow_id, false).await?;
+                    or_later(want(engine, workflow_id, false).await, ());
                     continue;
                 }
                 _ = look.tick(), if !engine.is_alone() => {
-                    let has_ended = self.has_ended(engine, workflow_id).await?;
-                    if !elsewhere.read(self, sender).await? {
-                        return Ok(());
-                    }
+                    let has_ended = or_later(self.has_ended(engine, workflow_id).await, false);
+                    or_later(elsewhere.read(self, sender).await, true);
                     if has_ended {
                         break;
                     }
@@ -256,6 +252,15 @@ async fn want(engine: &Engine, workflow_id: WorkflowId, from_start: bool) -> Res
     }
     let wanted = engine.want_logs(workflow_id, from_start).await;
     wanted.map_err(Error::from)
+}
+
+// A database that is away for a moment ends no reading: lines of attempts that are driven here still come, and the next
+// look makes the others good.
+fn or_later<T>(looked: Result<T, Error>, otherwise: T) -> T {
+    looked.unwrap_or_else(|error| {
+        tracing::warn!(error = ?error, "log lines of other replicas were not looked at");
+        otherwise
+    })
 }
 
 fn interval(period: Duration) -> tokio::time::Interval {
